@@ -14,6 +14,7 @@ use crate::cell::Cell;
 use crate::children::Children;
 use crate::command::Signals;
 use crate::defect::{self, Defect};
+use crate::trace;
 use crate::watch::{Id, PollGuard};
 use crate::{Address, ChildStop, Env, Fault, Message, Moment, Name, Policy, Sample};
 
@@ -146,8 +147,16 @@ impl<M: Message> Context<M> {
     }
 
     /// Runs `task` beside the actor until it ends or the incarnation does. When it panics, that is a fault of this
-    /// incarnation.
+    /// incarnation. What is followed now ([`trace`]) is followed in it.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) -> AbortHandle {
+        match trace::current() {
+            Some(carried) => self.spawn_unfollowed(trace::within(Some(carried), task)),
+            None => self.spawn_unfollowed(task),
+        }
+    }
+
+    /// What goes on by itself belongs to nothing that is followed.
+    fn spawn_unfollowed(&self, task: impl Future<Output = ()> + 'static) -> AbortHandle {
         let surroundings = (&self.children, &self.signals, self.id);
         spawn_boxed(&self.env, &self.tasks, surroundings, task.boxed_local())
     }
@@ -165,7 +174,7 @@ impl<M: Message> Context<M> {
     /// Tells the actor `message` after `pause`.
     pub fn after(&self, pause: Duration, message: M) -> AbortHandle {
         let (env, myself) = (self.env.clone(), self.myself.clone());
-        self.spawn(async move {
+        self.spawn_unfollowed(async move {
             env.sleep(pause).await;
             let _ = myself.tell(message).await;
         })
@@ -174,7 +183,7 @@ impl<M: Message> Context<M> {
     /// Tells the actor what `make` builds, every `period`. A tick that finds the mailbox full is dropped.
     pub fn every(&self, period: Duration, make: impl Fn() -> M + 'static) -> AbortHandle {
         let (env, myself) = (self.env.clone(), self.myself.clone());
-        self.spawn(async move {
+        self.spawn_unfollowed(async move {
             loop {
                 env.sleep(period).await;
                 let _ = myself.try_tell(make());

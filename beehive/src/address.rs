@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use crate::env::Clock;
 use crate::health::Meters;
 use crate::in_handler::is_in_handler;
+use crate::trace::Letter;
 use crate::{AskError, Flow, Lane, Message, Refusal, Reply};
 
 /// 20 ms, half of it at the least, before a mailbox that was full is tried again.
@@ -17,15 +18,15 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) type Tap<M> = Box<dyn Fn(&M) + Send + Sync>;
 
 pub(crate) struct LocalMailbox<M> {
-    pub(crate) control: mpsc::Sender<M>,
-    pub(crate) work: mpsc::Sender<M>,
+    pub(crate) control: mpsc::Sender<Letter<M>>,
+    pub(crate) work: mpsc::Sender<Letter<M>>,
     pub(crate) meters: Arc<Meters>,
     /// Who looks on, if anybody: see [`crate::Hive::tap`].
     pub(crate) tap: OnceLock<Tap<M>>,
 }
 
 impl<M: Message> LocalMailbox<M> {
-    fn lane(&self, message: &M) -> &mpsc::Sender<M> {
+    fn lane(&self, message: &M) -> &mpsc::Sender<Letter<M>> {
         match message.lane() {
             Lane::Control => &self.control,
             Lane::Work => &self.work,
@@ -100,7 +101,10 @@ impl<M: Message> Address<M> {
             return Err(Refusal::Undeclared);
         }
         match &self.target {
-            Target::Local(local) => local.lane(&message).send(message).await.map_err(|_| Refusal::Closed),
+            Target::Local(local) => {
+                let lane = local.lane(&message);
+                lane.send(Letter::new(message)).await.map_err(|_| Refusal::Closed)
+            }
             Target::Remote(remote) => remote.tell(message).await,
         }
     }
@@ -111,13 +115,16 @@ impl<M: Message> Address<M> {
     /// [`Refusal::Full`] when the lane is at its bound (counted), [`Refusal::Closed`] when the actor has stopped.
     pub fn try_tell(&self, message: M) -> Result<(), Refusal> {
         match &self.target {
-            Target::Local(local) => local.lane(&message).try_send(message).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => {
-                    local.meters.refused();
-                    Refusal::Full
-                }
-                mpsc::error::TrySendError::Closed(_) => Refusal::Closed,
-            }),
+            Target::Local(local) => {
+                let sent = local.lane(&message).try_send(Letter::new(message));
+                sent.map_err(|error| match error {
+                    mpsc::error::TrySendError::Full(_) => {
+                        local.meters.refused();
+                        Refusal::Full
+                    }
+                    mpsc::error::TrySendError::Closed(_) => Refusal::Closed,
+                })
+            }
             Target::Remote(remote) => remote.try_tell(message),
         }
     }

@@ -8,6 +8,7 @@ use crate::cell_core::{Core, End, Step};
 use crate::command::Command;
 use crate::health::View;
 use crate::registry::{Entry, Id, OnEnd, Registry};
+use crate::trace::Letter;
 use crate::{Actor, Address, Context, Env, Fault, Flow, Mailbox, Policy};
 
 /// One actor between two restarts, with what it is given.
@@ -19,7 +20,7 @@ pub(crate) struct Incarnation<A: Actor> {
 /// What an incarnation is asked to do.
 pub(crate) enum Callback<M> {
     Start,
-    Handle(M),
+    Handle(Letter<M>),
     Stop,
 }
 
@@ -91,16 +92,16 @@ impl<A: Actor> Cell<A> {
     /// Control first, then work. Both lanes wake the cell before it waits.
     fn message(&mut self, task: &mut Task<'_>) -> Poll<Next<A::Message>> {
         if !self.mailbox.control.is_empty()
-            && let Poll::Ready(Some(message)) = self.mailbox.control.poll_recv(task)
+            && let Poll::Ready(Some(letter)) = self.mailbox.control.poll_recv(task)
         {
-            return Poll::Ready(Next::Callback(Callback::Handle(message)));
+            return Poll::Ready(Next::Callback(Callback::Handle(letter)));
         }
         let work = self.mailbox.work.poll_recv(task);
-        if let Poll::Ready(Some(message)) = work {
-            return Poll::Ready(Next::Callback(Callback::Handle(message)));
+        if let Poll::Ready(Some(letter)) = work {
+            return Poll::Ready(Next::Callback(Callback::Handle(letter)));
         }
         match (self.mailbox.control.poll_recv(task), work) {
-            (Poll::Ready(Some(message)), _) => Poll::Ready(Next::Callback(Callback::Handle(message))),
+            (Poll::Ready(Some(letter)), _) => Poll::Ready(Next::Callback(Callback::Handle(letter))),
             // The cell holds senders of both: this is the end of a queue that was closed.
             (Poll::Ready(None), Poll::Ready(None)) => {
                 self.core.is_drained();

@@ -15,6 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 
 use crate::blocking::BlockingWork;
+use crate::trace::{TraceSettings, Traces};
 use crate::{Fault, Metrics};
 
 /// A point of the monotonic clock, as time since the environment was made.
@@ -121,6 +122,7 @@ pub struct Env {
     blocking: Blocking,
     blocking_work: BlockingWork,
     metrics: Metrics,
+    traces: Traces,
 }
 
 type Outcome = Box<dyn Any + Send>;
@@ -154,6 +156,7 @@ impl Env {
             blocking: Blocking::ThreadPool,
             blocking_work: BlockingWork::default(),
             metrics: Metrics::default(),
+            traces: Traces::default(),
         }
     }
 
@@ -176,6 +179,18 @@ impl Env {
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// The same environment, in which what is drawn by these settings is followed: see [`crate::trace`]. Of its clones those from now on.
+    #[must_use]
+    pub fn tracing(mut self, settings: TraceSettings) -> Self {
+        self.traces = Traces::new(settings, self.clock(), self.id_source(), self.metrics.clone());
+        self
+    }
+
+    /// What is followed; off unless [`Env::tracing`].
+    pub fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// How many messages an actor handles before it lets others have the thread. In a simulation one, so that a daemon

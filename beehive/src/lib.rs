@@ -23,6 +23,7 @@
 //! * A thread beside the hive's ([`Thread`]) ends unheard by nobody: its owner fails with it, or the daemon ends
 //!   ([`Hive::depend_on`]).
 //! * In a shutdown each actor has its share of the deadline; what is queued is handled, children stop before parents.
+//! * What belongs to one thing that is followed is told by its [`trace`], which messages carry with them.
 //! * Spawning, clock and randomness are in [`Env`], an argument; so are counters of named events and gauges. How often something
 //!   may happen is a [`Bucket`].
 //! * A remote mailbox ([`link`]) has the same face: remote adds only "the link is down" to the answers.
@@ -54,6 +55,7 @@ mod reply;
 pub mod testing;
 mod thread;
 mod topology;
+pub mod trace;
 mod watch;
 mod watchdog;
 

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use crate::Name;
 use crate::address::LocalMailbox;
 use crate::health::Meters;
+use crate::trace::Letter;
 
 /// Which lane a message takes. Control overtakes work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +50,8 @@ pub(crate) const CONTROL_CAPACITY: usize = 16;
 /// A mailbox before its actor exists. Made by [`crate::Hive::mailbox`], consumed by [`crate::Hive::supervise`].
 pub struct Mailbox<M: Message> {
     pub(crate) name: Name,
-    pub(crate) control: mpsc::Receiver<M>,
-    pub(crate) work: mpsc::Receiver<M>,
+    pub(crate) control: mpsc::Receiver<Letter<M>>,
+    pub(crate) work: mpsc::Receiver<Letter<M>>,
     pub(crate) local: Arc<LocalMailbox<M>>,
     pub(crate) meters: Arc<Meters>,
 }

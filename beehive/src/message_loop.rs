@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 
 use actix::fut::ActorFuture;
@@ -13,6 +14,7 @@ use actix::{ActorContext as _, AsyncContext as _};
 
 use crate::cell::{Callback, Cell, Incarnation, Next};
 use crate::in_handler::InHandler;
+use crate::trace::{self, Carried};
 use crate::{Actor, Fault, Message as _};
 
 impl<A: Actor> actix::Actor for Cell<A> {
@@ -34,7 +36,7 @@ async fn run_callback<A: Actor>(
     let Incarnation { actor, cx } = &mut *incarnation;
     let result = match callback {
         Callback::Start => actor.started(cx).await,
-        Callback::Handle(message) => actor.handle(message, cx).await,
+        Callback::Handle(letter) => actor.handle(letter.message, cx).await,
         Callback::Stop => {
             actor.stopping(cx).await;
             Ok(())
@@ -48,11 +50,13 @@ struct MessageLoop<W, F> {
     run: W,
     /// The callback in hand.
     in_hand: Pin<Box<Option<F>>>,
+    /// What its message carries.
+    carried: Option<Arc<Carried>>,
 }
 
 impl<W, F> MessageLoop<W, F> {
     fn new(run: W) -> Self {
-        MessageLoop { run, in_hand: Box::pin(None) }
+        MessageLoop { run, in_hand: Box::pin(None), carried: None }
     }
 }
 
@@ -138,16 +142,20 @@ impl<W, F> MessageLoop<W, F> {
         }
     }
 
-    fn begin<A>(&mut self, cell: &mut Cell<A>, callback: Callback<A::Message>)
+    fn begin<A>(&mut self, cell: &mut Cell<A>, mut callback: Callback<A::Message>)
     where
         A: Actor,
         W: Fn(Box<Incarnation<A>>, Callback<A::Message>) -> F,
     {
         let (panics, meters) = (&cell.core.registry.panics, &cell.core.meters);
-        let (what, panic_at) = match &callback {
+        let (what, panic_at) = match &mut callback {
             Callback::Start => ("started", panics.due_in_phase(meters, "started")),
             Callback::Stop => ("stopping", panics.due_in_phase(meters, "stopping")),
-            Callback::Handle(message) => {
+            Callback::Handle(letter) => {
+                self.carried = letter.carried.take();
+                // A tap sees what is current for the handler.
+                let _entered = trace::enter(self.carried.as_ref());
+                let message = &letter.message;
                 cell.mailbox.tap(message);
                 (message.name(), panics.due(meters, message.name()))
             }
@@ -165,6 +173,7 @@ impl<W, F> MessageLoop<W, F> {
         F: Future<Output = Done<A>>,
     {
         let Some(callback) = self.in_hand.as_mut().as_pin_mut() else { return Poll::Pending };
+        let _entered = trace::enter(self.carried.as_ref());
         let panic_at = &mut cell.core.panic_at;
         let poll = AssertUnwindSafe(|| {
             if let Some(at) = panic_at {
@@ -185,5 +194,6 @@ impl<W, F> MessageLoop<W, F> {
         if self.in_hand.is_some() && catch_unwind(AssertUnwindSafe(|| self.in_hand.set(None))).is_err() {
             cell.core.panicked_while_dropped("its message");
         }
+        self.carried = None;
     }
 }

@@ -27,8 +27,8 @@ impl<M: Message> Probe<M> {
         env.timeout(limit, async {
             tokio::select! {
                 biased;
-                Some(message) = self.mailbox.control.recv() => message,
-                Some(message) = self.mailbox.work.recv() => message,
+                Some(letter) = self.mailbox.control.recv() => letter.message,
+                Some(letter) = self.mailbox.work.recv() => letter.message,
             }
         })
         .await

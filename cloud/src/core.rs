@@ -16,10 +16,11 @@ use cloud_hub::{
 use cloud_router::{DoorSettings, PeerSettings};
 use cloud_stream::Checks;
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
-use kubewatch::{Interruptions, ReadAs};
+use kubewatch::{Budget, Interruptions, ReadAs};
 use nodecalls::NodeCalls;
 use noderegistry::Registry;
 use pki::CurrentAuthorities;
+use trace_exporter::Service;
 
 use crate::addresses::{bind, ip, socket};
 use crate::api_server;
@@ -91,10 +92,13 @@ impl CloudCore {
         ApiServer { url, standalone: api, requests }: ApiServer,
     ) -> Result<Self, StartError> {
         let (hub, namespace) = (&settings.modules.cloud_hub, settings.common_config.namespace.as_str());
+        let traces = &settings.common_config.tracing;
+        let env = trace_exporter::traced(env, traces, ("CloudHub send", "CloudHub receive"));
         let identity = identity(&env);
         tracing::info!(identity, "this CloudCore");
         let monitor = monitor_ports(&settings.common_config.monitor_server)?;
-        let interruptions = Interruptions::default();
+        let budget = daemon::memory::limit().map_or_else(Budget::default, Budget::of_memory);
+        let interruptions = Interruptions::within(budget);
         let registry = Registry::new(client.clone()).with_interruptions(interruptions.clone());
         let asked = async || {
             crds::apply(&client, &env).await?;
@@ -153,6 +157,8 @@ impl CloudCore {
         let lives = certificates::lives(hub);
         let mut hive = Hive::new("cloudcore", env);
         // First, so that it stops last.
+        trace_exporter::supervise(&mut hive, traces, Service { name: "cloudcore", node: None });
+        // And before the others, for the same reason.
         if let Some(api) = &api {
             api.reach_nodes(calls.clone());
             let mailboxes = cloud_apiserver::mailboxes(&mut hive);

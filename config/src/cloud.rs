@@ -11,6 +11,7 @@ use crate::kubeedge;
 use crate::load::{self, Parsed};
 use crate::router::Router;
 use crate::signing_duration::{Lives, SigningDuration};
+use crate::traces::Tracing;
 
 /// The annotated default file.
 pub const DEFAULT_FILE: &str = include_str!("../cloudcore.yaml");
@@ -66,11 +67,17 @@ pub struct CommonConfig {
     pub namespace: String,
     /// The admin endpoint.
     pub monitor_server: MonitorServer,
+    /// Where traces go, and how many.
+    pub tracing: Tracing,
 }
 
 impl Default for CommonConfig {
     fn default() -> Self {
-        CommonConfig { namespace: "kubeedge".to_owned(), monitor_server: MonitorServer::default() }
+        CommonConfig {
+            namespace: "kubeedge".to_owned(),
+            monitor_server: MonitorServer::default(),
+            tracing: Tracing::default(),
+        }
     }
 }
 
@@ -306,6 +313,7 @@ impl CloudCore {
             defects.push(Defect::new("commonConfig.namespace", what));
         }
         self.common_config.monitor_server.check(&mut defects);
+        self.common_config.tracing.check("commonConfig.tracing", &mut defects);
         for (key, listener) in
             [("modules.cloudHub.quic.address", &hub.quic), ("modules.cloudHub.https.address", &hub.https)]
         {

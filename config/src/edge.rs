@@ -10,7 +10,7 @@ pub use crate::edge_page::EdgePage;
 pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket, MqttWebSocket};
 pub use crate::external_broker::{ExternalServer, ExternalTls, Password};
 pub use crate::service_bus::ServiceBus;
-use crate::{EvictionHard, EvictionSignals, FileSize, KubeletDuration, Threshold};
+use crate::{EvictionHard, EvictionSignals, FileSize, KubeletDuration, Threshold, Tracing};
 
 /// The annotated default file.
 pub const DEFAULT_FILE: &str = include_str!("../edgecore.yaml");
@@ -241,6 +241,8 @@ pub struct TailoredKubeletConfig {
     pub reserved_memory: Vec<MemoryReservation>,
     /// How often the volumes of a pod are measured, while somebody asks what they hold, and up to as long again; 0: never.
     pub volume_stats_agg_period: KubeletDuration,
+    /// Where traces of all of edgecore go, and how many.
+    pub tracing: Tracing,
     /// How near to each other a container's devices and CPUs have to be.
     pub topology_manager_policy: TopologyManagerPolicy,
     /// Whether that is asked of each container, or of the pod as a whole.
@@ -301,6 +303,7 @@ impl Default for TailoredKubeletConfig {
             memory_manager_policy: MemoryManagerPolicy::None,
             reserved_memory: Vec::new(),
             volume_stats_agg_period: KubeletDuration::from_secs(60),
+            tracing: Tracing::default(),
             topology_manager_policy: TopologyManagerPolicy::None,
             topology_manager_scope: TopologyManagerScope::Container,
         }

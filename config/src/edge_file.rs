@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::capacity::{self, Capacity};
 use crate::edge::EdgeCore;
 use crate::error::{ConfigError, Defect};
 use crate::load::{self, Parsed};
 use crate::{kubeedge, kubeedge_paths, kubelet, mappers};
+
+/// 3600 s: a node that is not heard of for longer is taken for lost anyway.
+const HEARTBEAT_MAX: u32 = 3600;
 
 impl EdgeCore {
     /// Reads and validates a file, with the counterparts of what lies below the mappers' folder.
@@ -50,7 +54,7 @@ impl EdgeCore {
         mappers::reached_file(self, file)
     }
 
-    /// Everything that is wrong with the values on this machine: links are followed.
+    /// Everything that is wrong with the values on this machine: links are followed, and what is reserved is there.
     pub fn defects_here(&self) -> Vec<Defect> {
         let mut defects = self.defects();
         for defect in mappers::exposed(self, mappers::way) {
@@ -58,6 +62,8 @@ impl EdgeCore {
                 defects.push(defect);
             }
         }
+        let edged = &self.modules.edged;
+        defects.extend(capacity::defects(edged, Capacity::of_machine(&edged.root_directory)));
         defects
     }
 
@@ -84,8 +90,12 @@ impl EdgeCore {
                 format!("is `{shown}`, not https://host:port"),
             ));
         }
-        if modules.edge_hub.heartbeat == 0 {
-            defects.push(Defect::new("modules.edgeHub.heartbeat", "is 0; it must be at least 1"));
+        if !(1..=HEARTBEAT_MAX).contains(&modules.edge_hub.heartbeat) {
+            let what = format!(
+                "is {}; it must be at least 1 and at most {HEARTBEAT_MAX}",
+                modules.edge_hub.heartbeat
+            );
+            defects.push(Defect::new("modules.edgeHub.heartbeat", what));
         }
         modules.event_bus.defects(&mut defects);
         modules.service_bus.check(&mut defects);
@@ -143,6 +153,17 @@ mod tests {
             "modules.edgeStream.socket",
         ];
         assert_eq!(keys, bad);
+    }
+
+    #[test]
+    fn more_than_the_machine_has_is_reserved_of_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edgecore.yaml");
+        let config = "modules: {edged: {tailoredKubeletConfig: {kubeReserved: {memory: 1000Ti}}}}";
+        std::fs::write(&path, config).unwrap();
+        let error = EdgeCore::load(&path).unwrap_err().to_string();
+        let said = "`modules.edged.tailoredKubeletConfig.kubeReserved.memory` is too much";
+        assert!(error.contains(said) && error.contains("this machine has"), "{error}");
     }
 
     #[test]

@@ -11,6 +11,12 @@ const DEAD_MAX: i32 = 14;
 const CHECK_MIN: KubeletDuration = KubeletDuration::from_secs(1);
 /// As the kubelet's.
 const SHUTDOWN_MIN: KubeletDuration = KubeletDuration::from_secs(1);
+/// As the kubelet's: its numbers have 32 bits with a sign.
+const INT_MAX: u32 = i32::MAX as u32;
+/// 1 KiB: below it each look would rotate each log.
+const LOG_SIZE_MIN: u64 = 1 << 10;
+/// 1 s between two measurings of volumes: each reads all files of a pod.
+const VOLUME_STATS_MIN: KubeletDuration = KubeletDuration::from_secs(1);
 /// As the kubelet's.
 const LOG_INTERVAL_MIN: KubeletDuration = KubeletDuration::from_secs(3);
 
@@ -23,12 +29,14 @@ pub(crate) fn defects(edged: &Edged) -> Vec<Defect> {
         let what = format!("is {}; it must be at most {DEAD_MAX}", edged.max_per_pod_container_count);
         defects.push(Defect::new("modules.edged.maxPerPodContainerCount", what));
     }
+    kubelet.tracing.check("modules.edged.tailoredKubeletConfig.tracing", &mut defects);
     static_pods(kubelet, &mut defects);
     shutdown(kubelet, &mut defects);
     address(kubelet, &mut defects);
     sysctls(kubelet, &mut defects);
     images(kubelet, &mut defects);
     logs(kubelet, &mut defects);
+    amounts(kubelet, &mut defects);
     collection(kubelet, &mut defects);
     eviction(kubelet, &mut defects);
     reserved::defects(edged, &mut defects);
@@ -66,6 +74,10 @@ fn shutdown(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
     if total != KubeletDuration::default() && total < SHUTDOWN_MIN {
         let what = format!("is {total}; it must be 0s or at least {SHUTDOWN_MIN}");
         defects.push(Defect::new(&key("shutdownGracePeriod"), what));
+    }
+    if critical != KubeletDuration::default() && critical < SHUTDOWN_MIN {
+        let what = format!("is {critical}; it must be 0s or at least {SHUTDOWN_MIN}");
+        defects.push(Defect::new(&key("shutdownGracePeriodCriticalPods"), what));
     }
     if critical > total {
         let what = format!("is {critical}; it must be at most shutdownGracePeriod, {total}");
@@ -148,6 +160,27 @@ fn logs(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
         let what =
             format!("is {}; it must be at least {LOG_INTERVAL_MIN}", kubelet.container_log_monitor_interval);
         defects.push(Defect::new(&key("containerLogMonitorInterval"), what));
+    }
+}
+
+fn amounts(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
+    for (name, value) in [
+        ("maxPods", kubelet.max_pods),
+        ("containerLogMaxFiles", kubelet.container_log_max_files),
+        ("evictionMaxPodGracePeriod", kubelet.eviction_max_pod_grace_period),
+    ] {
+        if value > INT_MAX {
+            defects.push(Defect::new(&key(name), format!("is {value}; it must be at most {INT_MAX}")));
+        }
+    }
+    if let Some(bytes) = kubelet.container_log_max_size.0.filter(|bytes| *bytes < LOG_SIZE_MIN) {
+        let what = format!("is {bytes}; it must be at least 1Ki, or -1 for no bound");
+        defects.push(Defect::new(&key("containerLogMaxSize"), what));
+    }
+    let every = kubelet.volume_stats_agg_period;
+    if every != KubeletDuration::default() && every < VOLUME_STATS_MIN {
+        let what = format!("is {every}; it must be 0s (never) or at least {VOLUME_STATS_MIN}");
+        defects.push(Defect::new(&key("volumeStatsAggPeriod"), what));
     }
 }
 
@@ -252,7 +285,41 @@ mod tests {
             config.defects().len()
         };
         assert_eq!([of(0, 0, &[]), of(30, 10, &[]), of(0, 0, &[1, 2])], [0, 0, 0]);
+        let mut config = EdgeCore::default();
+        let kubelet = &mut config.modules.edged.tailored_kubelet_config;
+        kubelet.shutdown_grace_period = KubeletDuration::from_secs(30);
+        kubelet.shutdown_grace_period_critical_pods = KubeletDuration(std::time::Duration::from_millis(1));
+        assert_eq!(config.defects().len(), 1, "as a kubelet: 0s, or a second");
         assert_eq!([of(30, 31, &[]), of(0, 1, &[]), of(30, 0, &[1]), of(0, 0, &[1, 1])], [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn amounts_are_within_what_a_kubelet_takes() {
+        let keys = |change: fn(&mut TailoredKubeletConfig)| -> Vec<String> {
+            let mut config = EdgeCore::default();
+            change(&mut config.modules.edged.tailored_kubelet_config);
+            config.defects().into_iter().map(|defect| defect.key.replace(&key(""), "")).collect()
+        };
+        let nanosecond = |kubelet: &mut TailoredKubeletConfig| {
+            kubelet.volume_stats_agg_period = KubeletDuration(std::time::Duration::from_nanos(1));
+        };
+        assert_eq!(keys(nanosecond), ["volumeStatsAggPeriod"]);
+        assert_eq!(keys(|kubelet| kubelet.volume_stats_agg_period = KubeletDuration::default()), [""; 0]);
+        assert_eq!(keys(|kubelet| kubelet.max_pods = u32::MAX), ["maxPods"]);
+        assert_eq!(
+            keys(|kubelet| kubelet.eviction_max_pod_grace_period = u32::MAX),
+            ["evictionMaxPodGracePeriod"]
+        );
+        assert_eq!(
+            keys(|kubelet| kubelet.container_log_max_size = crate::FileSize(Some(1))),
+            ["containerLogMaxSize"]
+        );
+        assert_eq!(keys(|kubelet| kubelet.container_log_max_size = crate::FileSize(None)), [""; 0]);
+        let mut config = EdgeCore::default();
+        for (heartbeat, wrong) in [(0, 1), (3600, 0), (u32::MAX, 1)] {
+            config.modules.edge_hub.heartbeat = heartbeat;
+            assert_eq!(config.defects().len(), wrong, "{heartbeat}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! annotated default files in this folder are what `--defaultconfig` prints; a test holds them to the structs.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod capacity;
 pub mod cloud;
 pub mod cloud_stream;
 pub mod edge;
@@ -29,6 +30,7 @@ mod reserved;
 pub mod router;
 mod service_bus;
 mod signing_duration;
+mod traces;
 mod values;
 
 pub use edge_update::{ChangedBy, EdgeUpdate, UpdateError};
@@ -37,4 +39,5 @@ pub use eviction::{EvictionHard, EvictionSignals, Threshold};
 pub use kubelet_values::{FileSize, KubeletDuration};
 pub use load::{parse_host_port, yaml_document};
 pub use signing_duration::SigningDuration;
+pub use traces::{Collector, Tracing};
 pub use values::key_parts;

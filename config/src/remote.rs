@@ -59,13 +59,14 @@ const LISTENER: &str = "it decides where the node listens";
 const ACCESS: &str = "it decides who may do what on the node";
 const PODS: &str = "it decides what pods may do, and whose answers they believe";
 const DATA: &str = "it decides to whom the data of devices go";
+const TRACES: &str = "it decides to whom traces of what the node does go";
 const REGISTERS: &str = "it counts only when the node registers: change its Node";
 const CONSENT: &str = "it is this machine's own consent";
 const SEEN_BY: &str = "it is where it is seen whether edgecore is well";
 const NOTHING: &str = "it has no effect";
 
 /// What no job may change, and why.
-const CLOSED: [(&str, &str); 59] = [
+const CLOSED: [(&str, &str); 60] = [
     ("apiVersion", FORM),
     ("kind", FORM),
     ("database.dataSource", PATH),
@@ -91,6 +92,7 @@ const CLOSED: [(&str, &str); 59] = [
     ("modules.edged.tailoredKubeletConfig.imagePullCredentialsVerificationPolicy", ACCESS),
     ("modules.edged.tailoredKubeletConfig.preloadedImagesVerificationAllowlist", ACCESS),
     ("modules.edged.tailoredKubeletConfig.registerWithTaints", REGISTERS),
+    ("modules.edged.tailoredKubeletConfig.tracing", TRACES),
     ("modules.edgeHub.httpServer", OF_THE_CLOUD),
     ("modules.edgeHub.tlsCaFile", OF_THE_CLOUD),
     ("modules.edgeHub.tlsCertFile", IDENTITY),

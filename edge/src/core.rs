@@ -13,12 +13,15 @@ use edge_eventbus::EventBus;
 use edge_store::{Options, Store, StoreError, WallClock};
 use thiserror::Error;
 use tokio::sync::oneshot;
+use trace_exporter::Service;
 
 use crate::topology::Dependencies;
 use crate::{known_time, topology};
 
-/// An hour between the moves of the store's log into its file.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(3600);
+/// A minute between the looks whether the store's files are where they were.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// 60 looks, an hour, between the moves of the store's log into its file.
+const CHECKPOINT_EVERY: u32 = 60;
 
 /// Why EdgeCore did not start.
 #[derive(Debug, Error)]
@@ -83,7 +86,12 @@ impl EdgeCore {
     ) -> Result<Self, StartError> {
         let store = dependencies.store.clone();
         tracing::info!(opened = ?store.opened(), revision = store.revision(), "store is open");
+        let traces = &settings.modules.edged.tailored_kubelet_config.tracing;
+        let env = trace_exporter::traced(env, traces, ("EdgeHub send", "EdgeHub receive"));
         let mut hive = Hive::new("edgecore", env.clone());
+        // First, so that it stops last.
+        let service = Service { name: "edgecore", node: Some(dependencies.node.to_string()) };
+        trace_exporter::supervise(&mut hive, traces, service);
         let mailboxes = topology::mailboxes(&mut hive);
         topology::actors(&mut hive, mailboxes, settings, dependencies, bus);
         hive.open()?;
@@ -91,8 +99,14 @@ impl EdgeCore {
         let (kept, sleeper) = (store.clone(), env.clone());
         let (running, mut ended) = oneshot::channel();
         env.spawn(async move {
+            let mut looks = 0_u32;
             // Ends with EdgeCore, so that the file is let go.
-            while sleeper.timeout(CHECKPOINT_EVERY, &mut ended).await.is_none() {
+            while sleeper.timeout(LOOK_EVERY, &mut ended).await.is_none() {
+                kept.look_after_files();
+                looks = looks.wrapping_add(1);
+                if !looks.is_multiple_of(CHECKPOINT_EVERY) {
+                    continue;
+                }
                 keep_time(&kept, &sleeper).await;
                 if let Err(error) = kept.checkpoint().await {
                     tracing::warn!(reason = %Fault::from_error(&error).reason, "store's log not moved");
@@ -125,13 +139,11 @@ impl EdgeCore {
     }
 
     /// Waits until EdgeCore cannot go on, and says why: an actor has given up, the store's writer has died, or the store's
-    /// file broke and is to be set aside by the next start.
+    /// file broke and is to be set aside by the next start, or was taken away and has to be opened anew.
     pub async fn gave_up(&mut self) -> String {
         let reason = tokio::select! {
             reason = self.hive.gave_up() => reason,
-            () = self.store.broken() => {
-                "the node's store is broken; the next start sets it aside and saves what can be read".to_owned()
-            }
+            reason = self.store.broken() => reason,
         };
         self.has_given_up = true;
         reason

@@ -16,7 +16,8 @@ use super::frame::{self, Frame, FrameError};
 use super::ordered_watch::OrderedWatch;
 use super::transport::{PeerName, Reader, Traffic, Writer};
 use super::version::{Protocol, WireVersion};
-use crate::{Clock, Metrics, Moment};
+use crate::trace::Traces;
+use crate::{Clock, Env, Metrics, Moment};
 
 pub(super) struct Core {
     pub(super) peer: PeerName,
@@ -25,6 +26,7 @@ pub(super) struct Core {
     pub(super) traffic: Arc<Traffic>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
+    pub(super) traces: Traces,
     heard_micros: AtomicU64,
     ending: OrderedWatch<Option<CloseReason>>,
     /// Whether the other end leaves pings unanswered.
@@ -32,13 +34,14 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(peer: PeerName, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+    pub(super) fn new(env: &Env, peer: PeerName) -> Self {
         let core = Core {
             peer,
             protocol: Protocol::new(WireVersion::ONE, Capabilities::default()),
             traffic: Arc::default(),
-            clock,
-            metrics,
+            clock: env.clock(),
+            metrics: env.metrics().clone(),
+            traces: env.traces().clone(),
             heard_micros: AtomicU64::new(0),
             ending: OrderedWatch::new(None),
             silent: OrderedWatch::new(false),

@@ -4,6 +4,8 @@
 //! len u32 | version u8 | kind u8 | id u64 | amount u32 | ext_len u16 | extension | body      (big-endian)
 //! ```
 //! `len` counts what follows it. `id` and `amount` are what the kind says, 0 where it says nothing of them.
+//! The extension is of `Tell` and `Ask` ([`crate::trace`] has its layout) and empty in all others; an end that does not know what stands there
+//! passes it over.
 //!
 //! The layout is frozen with its version (see [`super::version`]): `tests/frames-1.txt` holds every kind byte by byte. The
 //! frames of the hello (`Hello`, `HelloAck`, `Refuse`) are spoken before a version was agreed on: they carry 0, which no

@@ -10,6 +10,10 @@ use super::version::{Versions, WireVersion};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/frames-1.txt");
 
+/// The context of the message, and that of the third thing in it.
+const FOLLOWED: [u8; 60] =
+    *b"\x01\0\x1a\0aaaaaaaaaaaaaaaabbbbbbbb\x01\x02\0\x1c\0\x02\0ccccccccccccccccdddddddd\x01";
+
 fn frame(kind: Kind, id: u64, amount: u32, body: &[u8]) -> Frame {
     Frame { amount, ..Frame::new(kind, id, body.to_vec()) }
 }
@@ -26,6 +30,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("refuse", frame(Kind::Refuse, 0, 7000, b"too many")),
         ("open", frame(Kind::Open, 0, 0, b"talk")),
         ("tell", frame(Kind::Tell, 0, 0, b"x")),
+        ("tell-followed", Frame { extension: FOLLOWED.to_vec(), ..frame(Kind::Tell, 0, 0, b"x") }),
         ("ask", frame(Kind::Ask, 7, 0, b"x")),
         ("reply", frame(Kind::Reply, 7, 0, b"y")),
         ("nack", frame(Kind::Nack, 7, 0, b"no")),

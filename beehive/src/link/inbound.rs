@@ -15,7 +15,7 @@ use super::frame::{FIXED, FRAME_MAX, Frame, Kind};
 use super::receive_budget::{ASKS_MAX, LANE_MESSAGES, LaneBudget, Reserved, UnreadAnswer, UnreadAnswers};
 use super::transport::{PeerName, Reader, Writer};
 use super::wire::{DecodeError, ReplyTo, Wire};
-use crate::{Address, Message, Refusal};
+use crate::{Address, Env, Message, Refusal, trace};
 
 /// 128: the longest name of a mailbox that is looked at.
 const NAME_MAX: usize = 128;
@@ -26,6 +26,7 @@ const NAME_WITHIN: Duration = Duration::from_secs(10);
 type Delivery = BoxFuture<'static, Result<(), Refusal>>;
 
 pub(super) trait Route: Send + Sync {
+    fn mailbox(&self) -> &'static str;
     fn deliver(&self, body: &[u8], reply: Option<ReplyTo>, core: &Core) -> Result<Delivery, DecodeError>;
 }
 
@@ -38,6 +39,10 @@ struct RouteTo<W, M: Message> {
 }
 
 impl<W: Wire, M: Message> Route for RouteTo<W, M> {
+    fn mailbox(&self) -> &'static str {
+        W::MAILBOX
+    }
+
     fn deliver(&self, body: &[u8], reply: Option<ReplyTo>, core: &Core) -> Result<Delivery, DecodeError> {
         let message = (self.wrap)(W::decode(body, reply, &core.protocol)?, &core.peer);
         let to = self.to.clone();
@@ -85,6 +90,11 @@ impl Routes {
     pub fn saying(mut self, capability: &'static str) -> Self {
         self.capabilities.insert(capability);
         self
+    }
+
+    /// Says that this end takes contexts of what is followed, if it does.
+    pub(super) fn following(self, env: &Env) -> Self {
+        if env.traces().is_on() { self.saying(trace::CAPABILITY) } else { self }
     }
 
     pub(super) fn byte_stream_handler(&self) -> Option<Arc<dyn ByteStreamHandler>> {
@@ -245,6 +255,8 @@ async fn forward(
         let answer = (frame.kind == Kind::Ask).then(|| Answer::new(frame.id, back.clone(), budget.answers()));
         let reply = answer.as_ref().map(Answer::way);
         let delivery = route.deliver(&frame.body, reply, core);
+        let (carried, steps) =
+            core.traces.received(core.peer.as_str(), route.mailbox(), &frame.extension).unzip();
         // What the mailbox gets is made; its bytes need not wait with it.
         drop(frame);
         match delivery {
@@ -252,7 +264,7 @@ async fn forward(
                 if let Some(answer) = &answer {
                     answer.understood();
                 }
-                if let Err(refusal) = delivery.await {
+                if let Err(refusal) = trace::within(carried, delivery).await {
                     tracing::debug!(peer = %core.peer, error = %refusal, "local mailbox refused a message");
                 }
             }
@@ -263,6 +275,7 @@ async fn forward(
                 let _ = back.send(nack.into()).await;
             }
         }
+        drop(steps);
         let mut credit = Frame::new(Kind::Credit, 1, Vec::new());
         credit.amount = held.size();
         // Free before the sender can know of it.

@@ -112,6 +112,7 @@ impl IncomingLink {
     pub async fn admit(mut self, routes: Routes) -> Result<Link, LinkError> {
         // Before the answer, which may be followed at once.
         self.connection.admitted();
+        let routes = routes.following(&self.env);
         let ack = Frame::new(Kind::HelloAck, 0, ack_body(self.core.protocol.version, &routes.capabilities()));
         self.core
             .write(&mut self.control.0, &ack)

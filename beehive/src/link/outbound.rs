@@ -15,6 +15,7 @@ use super::sentence::sentence;
 use super::transport::{Connection, Reader, Urgency, Writer};
 use super::version::Protocol;
 use super::wire::{AnswerSlot, EncodeError, Outgoing, Wire};
+use crate::trace::{self, Sending};
 use crate::{AskError, Env, Lane, Refusal, RemoteMailbox};
 
 /// A mailbox at the other end: two lanes.
@@ -54,17 +55,28 @@ impl<M: Wire> Remote<M> {
     }
 }
 
+impl<M: Wire> Remote<M> {
+    /// The contexts that go with a message, if any are current and the other end takes them.
+    fn followed(&self) -> Option<Sending> {
+        let core = &self.core;
+        let is_taken = core.traces.is_on() && core.protocol.capabilities.has(trace::CAPABILITY);
+        if is_taken { core.traces.sending(core.peer.as_str(), M::MAILBOX) } else { None }
+    }
+}
+
 impl<M: Wire> RemoteMailbox<M> for Remote<M> {
     fn tell(&self, message: M) -> BoxFuture<'_, Result<(), Refusal>> {
         let lane = self.lane(&message);
         Box::pin(async move {
             self.understands(&message)?;
+            let followed = self.followed();
             // One at a time: only the message whose turn it is is encoded, and the others cost no second copy.
             let _turn = lane.turn.lock().await;
             let message_credit = lane.credits.message().await?;
             let outgoing = encode(message, &self.core.protocol)?;
-            let bytes = lane.credits.bytes(outgoing.body.len()).await?;
-            lane.push(Queued { outgoing, spent: Spent { message: message_credit, bytes } })
+            let (size, followed) = size(&outgoing, followed);
+            let bytes = lane.credits.bytes(size).await?;
+            lane.push(Queued { outgoing, followed, spent: Spent { message: message_credit, bytes } })
         })
     }
 
@@ -74,8 +86,9 @@ impl<M: Wire> RemoteMailbox<M> for Remote<M> {
         let Ok(_turn) = lane.turn.try_lock() else { return Err(Refusal::Full) };
         let message_credit = lane.credits.try_message()?;
         let outgoing = encode(message, &self.core.protocol)?;
-        let bytes = lane.credits.try_bytes(outgoing.body.len())?;
-        lane.push(Queued { outgoing, spent: Spent { message: message_credit, bytes } })
+        let (size, followed) = size(&outgoing, self.followed());
+        let bytes = lane.credits.try_bytes(size)?;
+        lane.push(Queued { outgoing, followed, spent: Spent { message: message_credit, bytes } })
     }
 
     fn is_up(&self) -> bool {
@@ -93,6 +106,14 @@ fn encode<M: Wire>(message: M, protocol: &Protocol) -> Result<Outgoing, Refusal>
         }
     })?;
     if Frame::fits(outgoing.body.len()) { Ok(outgoing) } else { Err(Refusal::TooLarge) }
+}
+
+/// What a message costs of the lane's bytes, which count all behind a frame's fixed header. A body that leaves no room there for contexts
+/// goes without them.
+fn size(outgoing: &Outgoing, followed: Option<Sending>) -> (usize, Option<Sending>) {
+    let body = outgoing.body.len();
+    let followed = followed.filter(|followed| body + followed.extension.len() <= LANE_BYTES);
+    (body + followed.as_ref().map_or(0, |followed| followed.extension.len()), followed)
 }
 
 /// What the other end has room for.
@@ -122,12 +143,12 @@ impl Credits {
         Arc::clone(&self.messages).try_acquire_owned().map_err(refusal)
     }
 
-    async fn bytes(&self, body: usize) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.bytes).acquire_many_owned(cost(body)).await.map_err(|_| Refusal::LinkDown)
+    async fn bytes(&self, size: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.bytes).acquire_many_owned(cost(size)).await.map_err(|_| Refusal::LinkDown)
     }
 
-    fn try_bytes(&self, body: usize) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.bytes).try_acquire_many_owned(cost(body)).map_err(refusal)
+    fn try_bytes(&self, size: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.bytes).try_acquire_many_owned(cost(size)).map_err(refusal)
     }
 
     fn close(&self) {
@@ -136,8 +157,8 @@ impl Credits {
     }
 }
 
-fn cost(body: usize) -> u32 {
-    u32::try_from(body).unwrap_or(u32::MAX)
+fn cost(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
 }
 
 fn refusal(why: TryAcquireError) -> Refusal {
@@ -149,6 +170,7 @@ fn refusal(why: TryAcquireError) -> Refusal {
 
 struct Queued {
     outgoing: Outgoing,
+    followed: Option<Sending>,
     spent: Spent,
 }
 
@@ -313,8 +335,8 @@ impl LaneTask {
         queued: Queued,
         underway: &mut Underway,
     ) -> std::io::Result<()> {
-        let Queued { outgoing, spent } = queued;
-        let frame = match outgoing.reply {
+        let Queued { outgoing, mut followed, spent } = queued;
+        let mut frame = match outgoing.reply {
             None => Frame::new(Kind::Tell, 0, outgoing.body),
             Some(slot) => match underway.pending.add(slot) {
                 Some(id) => Frame::new(Kind::Ask, id, outgoing.body),
@@ -323,6 +345,10 @@ impl LaneTask {
             },
         };
         underway.leave(spent);
+        if let Some(followed) = &mut followed {
+            frame.extension = std::mem::take(&mut followed.extension);
+        }
+        // The steps of `followed` end when it is written.
         self.core.write(writer, &frame).await
     }
 

@@ -150,7 +150,7 @@ fn agreed(answer: &Frame, offered: Versions) -> Option<Protocol> {
 }
 
 pub(super) fn new_core(env: &Env, connection: &dyn Connection) -> Core {
-    Core::new(connection.peer().clone(), env.clock(), env.metrics().clone())
+    Core::new(env, connection.peer().clone())
 }
 
 pub(super) async fn first_frame(core: &Core, reader: &mut Reader) -> Result<Frame, LinkError> {
@@ -172,7 +172,7 @@ impl Link {
         greeting: &Hello,
         routes: Routes,
     ) -> Result<Link, LinkError> {
-        let mut core = new_core(env, &*connection);
+        let (mut core, routes) = (new_core(env, &*connection), routes.following(env));
         let hello = async {
             let broke = |error: std::io::Error| LinkError::Broke(error.to_string());
             let mut control = connection.open(Urgency::Link).await.map_err(broke)?;

@@ -5,7 +5,8 @@ const ABSENT: [(&str, &str); 5] = [
     ("deprecated", "there are no older ways to install"),
     (
         "check",
-        "nothing is checked before joining; edgecore names in its log what it misses on this machine (`journalctl -u edgecore`)",
+        "`keadm join` looks at the files that it writes and at CloudCore's ports before it changes anything; what edgecore misses on this machine \
+         (runtime, CNI, cgroups) stands in its log (`journalctl -u edgecore`) and in the Node's condition Ready (`kubectl describe node`)",
     ),
     (
         "diagnose",
@@ -30,7 +31,8 @@ pub fn absent(verb: &str) -> String {
 pub fn absent_of_ctl(verb: &str) -> String {
     let verb = verb.escape_debug();
     format!(
-        "there is no `keadm ctl {verb}` here, `keadm ctl call device`, `confirm`, `page` and `unhold-upgrade` alone: use kubectl; `keadm ctl page` and `keadm store` show what this node holds without the cloud"
+        "there is no `keadm ctl {verb}` here. `keadm ctl` has `call device`, `confirm`, `page` and `unhold-upgrade`. For pods and devices use \
+         kubectl; what this node holds while the cloud is away show `keadm ctl page` and `keadm store show`"
     )
 }
 
@@ -41,7 +43,10 @@ mod tests {
     #[test]
     fn a_verb_of_kubeedge_is_named_with_what_does_its_work() {
         assert!(absent("batch").contains("--uses"));
-        assert!(absent("check").contains("journalctl -u edgecore"));
+        assert!(
+            absent("check").contains("journalctl -u edgecore")
+                && absent("check").contains("`keadm join` looks at")
+        );
         assert_eq!(absent("jion"), "there is no `keadm jion`; `keadm help` lists the verbs");
     }
 
@@ -49,7 +54,7 @@ mod tests {
     fn a_verb_of_ctl_is_named() {
         let told = absent_of_ctl("get");
         assert!(
-            told.starts_with("there is no `keadm ctl get` here, ") && told.contains("use kubectl"),
+            told.starts_with("there is no `keadm ctl get` here. ") && told.contains("use kubectl"),
             "{told}"
         );
     }

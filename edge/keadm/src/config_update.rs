@@ -4,6 +4,7 @@
 use anyhow::Result;
 use beehive::Env;
 use clap::Args;
+use config::ChangedBy;
 use nodeupgrade::Prepared;
 
 use crate::node::pairs;
@@ -20,6 +21,9 @@ pub struct ConfigUpdate {
     /// A value: a.b.c=value, lists as JSON; again for each
     #[arg(long, required = true)]
     set: Vec<String>,
+    /// Change nothing but what a ConfigUpdateJob may: edgecore says so for one
+    #[arg(long)]
+    by_job: bool,
     #[command(flatten)]
     health: OfHealth,
 }
@@ -30,7 +34,9 @@ pub struct ConfigUpdate {
 /// When a check fails, or the file that was there before had to be put back.
 pub async fn config_update(order: &ConfigUpdate, env: &Env, say: &mut dyn FnMut(String)) -> Result<()> {
     let values = pairs(&order.set)?;
-    match nodeupgrade::prepare_settings(&order.health.order()?, &values, env, say).await? {
+    // What edgecore has examined is judged here once more: this is what writes the file.
+    let by = if order.by_job { ChangedBy::Job } else { ChangedBy::Administrator };
+    match nodeupgrade::prepare_settings(&order.health.order()?, &values, by, env, say).await? {
         Prepared::Already => Ok(()),
         Prepared::Ready => hand_over(&order.health.config, env, say).await,
     }

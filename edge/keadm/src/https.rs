@@ -127,7 +127,8 @@ pub(crate) async fn exchange(ask: HttpsRequest) -> Result<HttpsResponse> {
     let (host, port) = (ask.host.clone(), ask.port);
     let Ok(answer) = tokio::time::timeout(EXCHANGE_DEADLINE, talk(ask)).await else {
         bail!(
-            "no answer from {host}:{port} within 9 s: check the address, and that no firewall drops TCP to that port"
+            "no answer from {host}:{port} within {} s: check the address, and that no firewall drops TCP to that port",
+            EXCHANGE_DEADLINE.as_secs()
         );
     };
     answer

@@ -67,7 +67,11 @@ pub struct Join {
 pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     let plan = Enrolment::plan(order, EdgeCore::default(), say)?;
     plan.enrol(say).await?;
-    say(format!("node `{}` has joined; start edgecore --config {}", plan.node, order.config.file.display()));
+    say(format!(
+        "node `{}` has joined; start edgecore: `systemctl enable --now edgecore`, or where systemd is not `edgecore --config {}`",
+        plan.node,
+        order.config.file.display()
+    ));
     Ok(())
 }
 
@@ -139,14 +143,19 @@ impl<'a> Enrolment<'a> {
         let trust = ServerTrust::Pin(token.ca_pin.clone());
         let (host, port) = (endpoints.host.clone(), order.cloud.cert);
         let answer = exchange(HttpsRequest { host, port, trust, identity: None, request: ask }).await?;
+        let at = format!("{}:{}", endpoints.host, order.cloud.cert);
         if answer.status != StatusCode::OK {
-            bail!("{}", told(answer.status, &answer.body));
+            bail!("{}", told(&at, answer.status, &answer.body));
         }
         say(format!("CloudCore's CA has the hash that the token pins ({}…)", &token.ca_pin[..12]));
         let named =
-            pki::node_of_certificate(&answer.body).context("CloudCore did not answer with a certificate")?;
+            pki::node_of_certificate(&answer.body).with_context(|| {
+                format!("CloudCore at {at} signed no certificate for `{node}`: is --certport the port of its enrolment (10002, or the Service's)?")
+            })?;
         if named != node.as_str() {
-            bail!("CloudCore answered with the certificate of `{named}`");
+            bail!(
+                "CloudCore at {at} signed for `{named}` and not for `{node}`: nothing was written; look at CloudCore's log, and free the name there (`keadm free {named}`)"
+            );
         }
         let texts = [
             request.key_pem.clone(),
@@ -311,8 +320,8 @@ fn hold_store(path: &Path) -> Result<Option<HeldStore>> {
     }
     match edge_store::hold(path) {
         Ok(held) => Ok(Some(held)),
-        Err(StoreError::InUse { path }) => bail!(
-            "edgecore runs on {}, which reset removes: stop it first (`systemctl disable --now edgecore`)",
+        Err(StoreError::InUse { path, by }) => bail!(
+            "{by} has {} open, which reset removes: if that is edgecore, stop it first (`systemctl disable --now edgecore`)",
             path.display()
         ),
         Err(error) => Err(error.into()),
@@ -355,15 +364,19 @@ async fn give_back(
     let trust = ServerTrust::Authorities(authorities);
     let answer = exchange(HttpsRequest { host, port, trust, identity: Some(identity), request }).await?;
     match answer.status {
-        StatusCode::OK | StatusCode::NOT_FOUND => Ok(told(answer.status, &answer.body)),
-        status => bail!("{}", told(status, &answer.body)),
+        StatusCode::OK | StatusCode::NOT_FOUND => Ok(told(address, answer.status, &answer.body)),
+        status => bail!("{}", told(address, status, &answer.body)),
     }
 }
 
 /// What the server said, made harmless for a terminal.
-fn told(status: StatusCode, body: &[u8]) -> String {
+fn told(at: &str, status: StatusCode, body: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(1000).collect();
-    if text.is_empty() { format!("CloudCore answered {status}") } else { text }
+    if text.is_empty() {
+        format!("CloudCore at {at} answered {status} and said no more: look at its log")
+    } else {
+        text
+    }
 }
 
 /// What a node is to have.

@@ -66,19 +66,27 @@ async fn ask_node(
     let settings = node.settings()?;
     let Some(socket) = settings.modules.edge_stream.socket() else {
         bail!(
-            "edgecore serves no socket: set modules.edgeStream.enable and modules.edgeStream.socket in {}",
+            "edgecore serves no socket, at which it is asked here: set modules.edgeStream.enable: true and modules.edgeStream.socket in {}, and \
+             restart edgecore (`systemctl restart edgecore`)",
             node.file()
         );
     };
     let request = Request::builder().method(method).uri(path).header(header::HOST, "node").body(body)?;
     let answer = tokio::time::timeout(ANSWER_WITHIN, ask(Path::new(socket), request, most));
-    answer.await.context("edgecore does not answer")?
+    let within = || {
+        format!(
+            "edgecore says nothing at {} within {} s: look at its log (`journalctl -u edgecore`), or restart it (`systemctl restart edgecore`)",
+            socket.display(),
+            ANSWER_WITHIN.as_secs()
+        )
+    };
+    answer.await.with_context(within)?
 }
 
 async fn ask(socket: &Path, request: Request<String>, most: usize) -> Result<(u16, String)> {
     let stream = UnixStream::connect(socket).await.with_context(|| {
         format!(
-            "edgecore cannot be reached at {}: it has to run, and this has to be its user",
+            "edgecore cannot be reached at {}: start it (`systemctl start edgecore`) if it does not run, and run this as its user (root)",
             socket.display()
         )
     })?;

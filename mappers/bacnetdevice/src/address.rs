@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use framework::{InvalidSetting, Settings};
+use framework::{InvalidSetting, Settings, shown};
 
 use crate::network::{MAC_MAX, Remote};
 use crate::target::ANY_INSTANCE;
@@ -132,7 +132,7 @@ fn through(settings: &Settings, port: u16) -> Result<Option<Through>, InvalidSet
             Ok(address) => Ok(Some(Through::Broadcast(SocketAddrV4::new(address, port)))),
             Err(_) => Err(InvalidSetting::new(format!(
                 "setting `broadcast` is `{}`; write an IPv4 address, as 192.0.2.255",
-                short(&text)
+                shown(&text)
             ))),
         },
         (None, Some(text)) => {
@@ -144,7 +144,7 @@ fn through(settings: &Settings, port: u16) -> Result<Option<Through>, InvalidSet
                 }
                 _ => Err(InvalidSetting::new(format!(
                     "setting `bbmd` is `{}`; write HOST or HOST:PORT",
-                    short(&text)
+                    shown(&text)
                 ))),
             }
         }
@@ -159,7 +159,7 @@ fn remote(settings: &Settings) -> Result<Option<Remote>, InvalidSetting> {
             let mac = mac(&text).ok_or_else(|| {
                 InvalidSetting::new(format!(
                     "setting `mac` is `{}`; write a number up to 255 (MS/TP), ADDRESS:PORT (BACnet/IP), or bytes as 0x0a0b0c",
-                    short(&text)
+                    shown(&text)
                 ))
             })?;
             Ok(Some(Remote { network, mac }))
@@ -182,10 +182,6 @@ fn mac(text: &str) -> Option<Vec<u8>> {
     let digits = digits.filter(|digits| !digits.is_empty() && digits.len().is_multiple_of(2))?;
     let bytes = digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | *digit as u8));
     Some(bytes.collect()).filter(|mac: &Vec<u8>| mac.len() <= MAC_MAX)
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Values of a device and of a property. Pure.
 
-use framework::{Fault, Kind, Scale, Value, widened};
+use framework::{Fault, Kind, Scale, Value, shown, widened};
 
 use crate::data_type::DataType;
 use crate::primitive::Primitive;
@@ -86,7 +86,7 @@ impl Encoding {
                 let state = state.and_then(|state| u64::try_from(state).ok());
                 state
                     .map(Primitive::Enumerated)
-                    .ok_or_else(|| format!("`{}` is neither active nor inactive", short(name)))
+                    .ok_or_else(|| format!("`{}` is neither active nor inactive", shown(name)))
             }
             (DataType::Real, value) => {
                 let number = self.scale.number_of(&self.number(value)?)?;
@@ -108,7 +108,7 @@ impl Encoding {
         match value {
             Value::Text(text) => Value::parse(Kind::Int, text)
                 .or_else(|_| Value::parse(Kind::Double, text))
-                .map_err(|_| format!("`{}` is no number", short(text))),
+                .map_err(|_| format!("`{}` is no number", shown(text))),
             Value::Bool(yes) => Ok(Value::Int((*yes).into())),
             other => Ok(other.clone()),
         }
@@ -137,14 +137,10 @@ impl Encoding {
     }
 }
 
-fn short(text: &str) -> String {
-    text.chars().take(64).collect()
-}
-
 fn octets(text: &str) -> Result<Vec<u8>, String> {
     let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
     let digits = digits.filter(|digits| digits.len().is_multiple_of(2));
-    let digits = digits.ok_or_else(|| format!("`{}` is no bytes in hexadecimal, as 01ff", short(text)))?;
+    let digits = digits.ok_or_else(|| format!("`{}` is no bytes in hexadecimal, as 01ff", shown(text)))?;
     Ok(digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | *digit as u8)).collect())
 }
 

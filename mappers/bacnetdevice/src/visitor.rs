@@ -1,6 +1,6 @@
 //! Which property of which object is meant.
 
-use framework::{InvalidSetting, Kind, Property, Scale, Settings};
+use framework::{InvalidSetting, Kind, Property, Scale, Settings, shown};
 
 use crate::data_type::DataType;
 use crate::encoding::Encoding;
@@ -92,7 +92,7 @@ fn target(settings: &Settings) -> Result<Target, InvalidSetting> {
     let object_type = names::object_type(&named).ok_or_else(|| {
         InvalidSetting::new(format!(
             "setting `objectType` is `{}`; write its name, as analog-value or AV, or its number",
-            short(&named)
+            shown(&named)
         ))
     })?;
     let instance = settings.whole("objectInstance")?;
@@ -112,7 +112,7 @@ fn target(settings: &Settings) -> Result<Target, InvalidSetting> {
         Some(named) => names::property(&named).filter(|number| *number <= 4_194_303).ok_or_else(|| {
             InvalidSetting::new(format!(
                 "setting `property` is `{}`, whose number is not known here; write its number, as 85 of present-value",
-                short(&named)
+                shown(&named)
             ))
         })?,
     };
@@ -129,7 +129,7 @@ fn data_type(property: &Property, target: &Target, settings: &Settings) -> Resul
         return DataType::named(&name).ok_or_else(|| {
             InvalidSetting::new(format!(
                 "setting `dataType` is `{}`; write boolean, unsigned, signed, real, double, string, octetstring or enumerated",
-                short(&name)
+                shown(&name)
             ))
         });
     }
@@ -149,10 +149,6 @@ fn scale(kind: Kind, settings: &Settings) -> Result<Scale, InvalidSetting> {
         return Err(InvalidSetting::new("setting `scale` is for FLOAT and DOUBLE; make the property one"));
     }
     Ok(scale)
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use framework::{InvalidSetting, Settings};
+use framework::{InvalidSetting, Settings, shown};
 
 /// 500 ms for an answer, unless `timeoutMs` says otherwise.
 const ANSWER_MILLIS: i64 = 500;
@@ -54,7 +54,7 @@ impl Address {
         if name.len() > NAME_MAX
             || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
         {
-            let shown: String = name.chars().take(32).collect();
+            let shown = shown(&name);
             return Err(InvalidSetting::new(format!(
                 "setting `interface` is `{shown}`, which is no name of a bus; write one as can0"
             )));
@@ -91,7 +91,7 @@ impl Address {
 /// `HOST`, `HOST:PORT` or `[ADDRESS]:PORT`.
 fn gateway(text: &str) -> Result<(String, u16), InvalidSetting> {
     let wrong = || {
-        let shown: String = text.chars().take(64).collect();
+        let shown = shown(text);
         InvalidSetting::new(format!(
             "setting `gateway` is `{shown}`; write host and port of a socketcand, as 192.0.2.7:29536"
         ))

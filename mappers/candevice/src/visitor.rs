@@ -1,6 +1,6 @@
 //! Where a property is: an object of its node, or bits of a frame.
 
-use framework::{InvalidSetting, Kind, Property, Scale, Settings};
+use framework::{InvalidSetting, Kind, Property, Scale, Settings, shown};
 
 use crate::frame::{BYTES_MAX, CanId};
 use crate::object::{DataType, Object};
@@ -61,7 +61,7 @@ fn object(property: &Property, settings: &Settings, index: &str) -> Result<Visit
     let data_type = match settings.text("dataType")? {
         None => DataType::usual(property.kind),
         Some(name) => DataType::named(&name).ok_or_else(|| {
-            let name: String = name.chars().take(32).collect();
+            let name = shown(&name);
             InvalidSetting::new(format!(
                 "setting `dataType` is `{name}`; write boolean, integer8 to integer64, unsigned8 to unsigned64, real32, real64, \
                  visible_string or octet_string"

@@ -234,6 +234,13 @@ impl Config {
         path.into()
     }
 
+    /// The folder where readings wait that are pushed elsewhere: beside what is kept of commands.
+    pub fn push_folder(&self) -> PathBuf {
+        let mut path = self.command_log().into_os_string();
+        path.push(".push");
+        path.into()
+    }
+
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let wrong = |key, what: &dyn fmt::Display| {
             Err(ConfigError::Invalid { path: path.to_owned(), key, what: what.to_string() })

@@ -1,5 +1,7 @@
 //! The mapper's named events: each is one line of the log and one counter of the hive.
 
+use std::io;
+
 use apimachinery::NamespacedName;
 use beehive::Env;
 
@@ -195,11 +197,36 @@ pub(crate) fn push_lost(env: &Env, count: usize) {
     env.metrics().add("mapper_readings_lost", count as u64);
 }
 
+/// They waited when the mapper before ended.
+pub(crate) fn push_taken_up(target: &str, count: usize) {
+    tracing::info!(to = target, count, "readings have waited for their target since before this start");
+}
+
+pub(crate) fn push_not_read(target: &str, error: &io::Error) {
+    tracing::warn!(to = target, %error, "readings that waited for their target before this start cannot be read");
+}
+
+pub(crate) fn push_not_removed(error: &io::Error) {
+    tracing::warn!(%error, "readings for targets where no device pushes any more stay on the disk");
+}
+
+/// They wait in memory alone.
+pub(crate) fn push_not_kept(env: &Env, target: &str, reason: &str, is_new: bool) {
+    env.count("mapper_push_writes_failed");
+    if is_new {
+        tracing::warn!(
+            to = target,
+            reason,
+            "readings that wait are not on the disk; they are lost if the mapper ends"
+        );
+    }
+}
+
 pub(crate) fn push_left(env: &Env, target: &str, count: usize) {
     env.metrics().add("mapper_readings_lost", count as u64);
     tracing::warn!(
         to = target,
         count,
-        "readings that waited for their target are lost with the mapper, or with the last device that pushed there"
+        "readings that waited for their target are lost, with the mapper or with the last device that pushed there"
     );
 }

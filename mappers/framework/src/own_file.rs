@@ -96,6 +96,17 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+/// Puts bytes at the end of a file of our own, mode 0600, which is made if it is not there; they are on the disk then, as far as they are
+/// its content. What is cut off by a power cut is for its reader to tell.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = open(path, File::options().create(true).append(true))?;
+    file.write_all(bytes)?;
+    file.sync_data()
+}
+
 /// A folder of our own in one that may be shared; made, mode 0700, if it is not there. Whoever shares the one above cannot exchange it
 /// where that has the sticky bit, as `edgecore` makes it.
 ///

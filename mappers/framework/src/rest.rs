@@ -5,7 +5,9 @@
 
 mod browser;
 mod places;
+mod turns;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -19,22 +21,20 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use crate::device::{DeviceMsg, ReadAnswer};
 use crate::message::MapperMsg;
 use crate::panel::name_of;
 use crate::rest::browser::Sender;
 use crate::rest::places::Places;
+use crate::rest::turns::Turns;
 
-/// 32 requests are answered at a time; others wait.
-const REQUESTS_MAX: usize = 32;
 /// 10 s for the head of a request, also of the next one on a kept connection.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// 15 s: an exchange with a slow device, and the one before it.
@@ -77,7 +77,7 @@ impl Rest {
 
 /// Serves until its task ends.
 pub(crate) async fn serve(listener: TcpListener, allowed: Allowed, mapper: Address<MapperMsg>, env: Env) {
-    let (places, turns) = (Places::new(), Rc::new(Semaphore::new(REQUESTS_MAX)));
+    let (places, turns) = (Places::new(), Rc::new(Turns::new()));
     let mut connections = FuturesUnordered::new();
     loop {
         let accepted = tokio::select! {
@@ -93,45 +93,58 @@ pub(crate) async fn serve(listener: TcpListener, allowed: Allowed, mapper: Addre
                 continue;
             }
         };
-        let Some(place) = places.enter(from.ip(), env.now()) else { continue };
+        let Some(place) = places.enter(from.ip(), env.now()) else {
+            turns::send_away(stream);
+            continue;
+        };
         let (mapper, turns, env) = (mapper.clone(), Rc::clone(&turns), env.clone());
         connections.push(async move {
-            let (place, turns, env) = (&place, &*turns, &env);
-            let service = service_fn(|request| {
+            let (place, turns, env, has_asked) = (&place, &*turns, &env, &Cell::new(false));
+            let service = service_fn(|request: Request<Incoming>| {
                 let mapper = mapper.clone();
                 async move {
-                    let _turn = turns.acquire().await;
+                    has_asked.set(true);
+                    // From now on, also while it waits: whoever has asked is answered.
                     let _kept = place.keep(env.now());
-                    Ok::<_, Infallible>(answer(request, allowed, &mapper, env.wall()).await)
+                    let correlation = request.headers().get(CORRELATION).cloned();
+                    let outcome = match turns.take(env).await {
+                        Some(_turn) => answer(&request, allowed, &mapper).await,
+                        None => Err((StatusCode::SERVICE_UNAVAILABLE, turns::busy())),
+                    };
+                    Ok::<_, Infallible>(response(outcome, correlation, env.wall()))
                 }
             });
-            let served = hyper::server::conn::http1::Builder::new()
+            let mut served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_DEADLINE)
                 .max_buf_size(16 << 10)
                 .serve_connection(TokioIo::new(stream), service);
-            tokio::select! {
+            let ended = tokio::select! {
                 // Before anything else: what has no place any more begins nothing.
                 biased;
-                () = place.lost() => tracing::debug!(%from, "a connection gave way to a newer one"),
-                ended = served => if let Err(error) = ended {
+                () = place.lost() => None,
+                ended = &mut served => Some(ended),
+            };
+            match ended {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
                     tracing::debug!(%from, %error, "a connection of the REST interface ended");
+                }
+                None => {
+                    tracing::debug!(%from, "a connection gave way to a newer one");
+                    if !has_asked.get() {
+                        turns::send_away(served.into_parts().io.into_inner());
+                    }
                 }
             }
         });
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    allowed: Allowed,
-    mapper: &Address<MapperMsg>,
-    wall: SystemTime,
-) -> Response<Full<Bytes>> {
-    let correlation = request.headers().get(CORRELATION).cloned();
+async fn answer(request: &Request<Incoming>, allowed: Allowed, mapper: &Address<MapperMsg>) -> Outcome {
     let sender = browser::sender(request.headers());
     let is_meant = browser::is_called_by_its_name(request.headers(), request.uri().authority());
-    let outcome = match (request.method(), request.uri().path().strip_prefix("/api/v1/")) {
+    match (request.method(), request.uri().path().strip_prefix("/api/v1/")) {
         _ if !is_meant => {
             let sentence = "it is not called by a domain; write its IP address, or a name without a dot";
             Err((StatusCode::MISDIRECTED_REQUEST, sentence.to_owned()))
@@ -146,7 +159,10 @@ async fn answer(
         },
         (_, Some(_)) => Err((StatusCode::METHOD_NOT_ALLOWED, "only GET is served".to_owned())),
         _ => Err((StatusCode::NOT_FOUND, "paths begin with /api/v1/".to_owned())),
-    };
+    }
+}
+
+fn response(outcome: Outcome, correlation: Option<HeaderValue>, wall: SystemTime) -> Response<Full<Bytes>> {
     let (status, body, kind) = match outcome {
         Ok(body) => (StatusCode::OK, with_base(body, wall).to_string(), "application/json"),
         // KubeEdge answers faults as plain text.
@@ -155,6 +171,9 @@ async fn answer(
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     if let Some(correlation) = correlation {
         response.headers_mut().insert(CORRELATION, correlation);
     }

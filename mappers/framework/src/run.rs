@@ -22,7 +22,7 @@ use crate::error::MapperError;
 use crate::host::Targets;
 use crate::message::MapperMsg;
 use crate::protocol::Protocol;
-use crate::push::{PUSH, Pushers};
+use crate::push::{KeptFolder, PUSH, Pushers};
 use crate::rest::Rest;
 
 /// What KubeEdge's framework says of a mapper that runs.
@@ -153,7 +153,7 @@ pub(crate) fn open<P: Protocol>(config: &Config, protocol: P) -> Result<Hive, Ma
         socket,
         edgecore,
         commands,
-        pushers: Pushers::with(config.credentials.clone()),
+        pushers: Pushers::with(config.credentials.clone(), KeptFolder::at(config.push_folder())),
         streams: Some(&common.stream_dir)
             .filter(|dir| !dir.as_os_str().is_empty())
             .map(|dir| Arc::from(dir.as_path())),

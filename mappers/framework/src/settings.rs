@@ -8,6 +8,7 @@ use dmi::Scalar;
 use prost_types::Any;
 
 use crate::error::InvalidSetting;
+use crate::quoting::shown;
 
 /// 32 keys are told.
 const TOLD: usize = 32;
@@ -167,7 +168,7 @@ impl Settings {
     pub(crate) fn note_unread(&self) -> Result<Option<String>, InvalidSetting> {
         for key in self.unread_keys() {
             if let Some(meant) = self.nearly(&key) {
-                let key: String = key.chars().take(64).collect();
+                let key = shown(&key);
                 return Err(InvalidSetting::new(format!("setting `{key}` is not known; write `{meant}`")));
             }
         }
@@ -184,11 +185,8 @@ impl Settings {
     fn unread(&self) -> Option<String> {
         let unread = self.unread_keys();
         let list = |keys: &mut dyn Iterator<Item = &String>| {
-            let shown: Vec<String> = keys
-                .take(TOLD)
-                .map(|key| format!("`{}`", key.chars().take(64).collect::<String>()))
-                .collect();
-            shown.join(", ")
+            let told: Vec<String> = keys.take(TOLD).map(|key| format!("`{}`", shown(key))).collect();
+            told.join(", ")
         };
         if unread.is_empty() {
             return None;
@@ -210,7 +208,7 @@ impl Settings {
 }
 
 fn wrong(key: &str, value: &Scalar, wanted: &str) -> InvalidSetting {
-    let shown: String = value.to_string().chars().take(64).collect();
+    let shown = shown(&value.to_string());
     InvalidSetting::new(format!("setting `{key}` is `{shown}`, which is not {wanted}"))
 }
 

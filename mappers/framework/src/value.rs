@@ -4,6 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::quoting::shown;
+
 /// What 64 bits can hold, with a sign or without one.
 const WHOLE_NUMBERS: std::ops::RangeInclusive<i128> = i64::MIN as i128..=u64::MAX as i128;
 
@@ -137,7 +139,7 @@ impl Value {
                 _ => None,
             },
         };
-        value.ok_or_else(|| ValueError::Kind { text: text.chars().take(64).collect(), wanted: kind.wanted() })
+        value.ok_or_else(|| ValueError::Kind { text: shown(text), wanted: kind.wanted() })
     }
 
     /// What kind of value it is.
@@ -267,7 +269,7 @@ fn limit(text: &str) -> Result<Option<Limit>, ValueError> {
     }
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(Some(Limit::Number(number))),
-        Ok(_) | Err(_) => Err(ValueError::Limit(text.chars().take(64).collect())),
+        Ok(_) | Err(_) => Err(ValueError::Limit(shown(text))),
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use framework::answers::BYTES_MAX;
+use framework::http_device::DeviceUrl;
 use framework::{InvalidSetting, Settings};
-use hyper::Uri;
 use hyper::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
@@ -65,31 +65,16 @@ impl Address {
     /// With the key and the cure.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSetting> {
         let url = settings.text("url")?.unwrap_or_default();
-        let wrong = |what: &str| InvalidSetting::new(format!("setting `url` {what}"));
-        let uri: Uri =
-            url.parse().map_err(|_| wrong("is missing or no URL; write one as http://192.0.2.7:8080"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(wrong(
-                    "is https, which this mapper does not speak; put a proxy on the node before it",
-                ));
-            }
-            _ => return Err(wrong("is no URL with its scheme; write one as http://192.0.2.7:8080")),
-        }
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("names no host"))?;
-        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) || uri.query().is_some()
-        {
-            return Err(wrong(
-                "has a user or a query; write `userName` and `password`, or the visitor's `query`",
-            ));
+        let DeviceUrl { host, port, path, query } = DeviceUrl::read(&url, "http://192.0.2.7:8080")?;
+        if query.is_some() {
+            return Err(InvalidSetting::new("setting `url` has a query; write the visitor's `query`"));
         }
         let millis = settings.whole_within("timeoutMs", ANSWER_MILLIS, 10..=60_000)?;
         let most = i64::try_from(BYTES_MAX).unwrap_or(i64::MAX);
         Ok(Address {
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port: uri.port_u16().unwrap_or(80),
-            base: uri.path().trim_end_matches('/').to_owned(),
+            host,
+            port,
+            base: path.trim_end_matches('/').to_owned(),
             login: Login(login(settings)?),
             answer: Duration::from_millis(millis),
             bytes: settings.whole_within("maxBytes", BYTES, 1..=most)?,
@@ -172,6 +157,7 @@ mod tests {
             (vec![("url", "192.0.2.7")], "http://192.0.2.7:8080"),
             (vec![("url", "https://h")], "proxy"),
             (vec![("url", "http://u:p@h")], "`userName`"),
+            (vec![("url", "http://h?x=1")], "`query`"),
             (vec![("url", "http://h"), ("auth", "ntlm")], "`ntlm`"),
             (vec![("url", "http://h"), ("auth", "bearer"), ("token", "a\nb")], "characters"),
             (

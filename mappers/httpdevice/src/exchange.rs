@@ -1,14 +1,12 @@
 //! Requests of a device, and what comes of them.
 
 use bytes::Bytes;
-use framework::Fault;
 use framework::payload::beginning;
+use framework::{Fault, http_device};
 use http_body_util::Full;
-use httpclient::{SendRequest, agent, handshake_with_device};
+use httpclient::{SendRequest, agent};
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::HttpDevice;
 use crate::address::Address;
@@ -51,21 +49,7 @@ pub(crate) async fn connect(
     let authority = address.authority();
     let failed = |reason: String| Fault::NotSent(format!("no connection to {authority}: {reason}"));
     let found = device.targets.addresses(&address.host, address.port).await.map_err(failed)?;
-    let connecting = TcpStream::connect(found.as_slice());
-    let stream = match timeout(address.answer, connecting).await {
-        Ok(stream) => stream.map_err(|error| failed(error.to_string()))?,
-        Err(_) => return Err(failed("nobody answers".to_owned())),
-    };
-    stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
-    let (sender, connection) =
-        handshake_with_device(stream).await.map_err(|error| failed(error.to_string()))?;
-    // It ends with the sender, or with the device's end of it.
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to a device broke off");
-        }
-    });
-    Ok(sender)
+    http_device::connect(&found, address.answer).await.map_err(failed)
 }
 
 pub(crate) fn refused(status: StatusCode, body: &[u8]) -> Fault {

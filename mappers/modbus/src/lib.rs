@@ -10,6 +10,7 @@ mod address;
 mod blocks;
 mod encoding;
 mod line;
+mod own_answers;
 mod session;
 mod simulator;
 mod visitor;

@@ -18,9 +18,10 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_modbus::client::{Client as _, Context, rtu, tcp};
 use tokio_modbus::slave::SlaveContext as _;
-use tokio_modbus::{ExceptionCode, Request, Response, Slave};
+use tokio_modbus::{ExceptionCode, ProtocolError, Request, Response, Slave};
 
 use crate::address::{Address, Framing, Parity, Place, SerialLine};
+use crate::own_answers::OwnAnswers;
 
 /// 5 s for a TCP connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -189,7 +190,8 @@ impl Turn<'_> {
             }
             Ok(Err(tokio_modbus::Error::Protocol(error))) => {
                 self.wire.give_up();
-                Err(Lost::Closed(format!("the answer is out of step: {error}")))
+                tracing::debug!(%error, "an answer is no answer to what was asked");
+                Err(Lost::Closed(out_of_step(&error)))
             }
             Err(_) => {
                 self.wire.give_up();
@@ -260,7 +262,7 @@ async fn connect(place: &Place) -> Result<Open, String> {
             stream.set_nodelay(true).map_err(|error| failed(&error))?;
             let beside: OwnedFd = stream.as_fd().try_clone_to_owned().map_err(|error| failed(&error))?;
             let context = match framing {
-                Framing::Tcp => tcp::attach_slave(stream, Slave(0)),
+                Framing::Tcp => tcp::attach_slave(OwnAnswers::of(stream), Slave(0)),
                 Framing::Rtu => rtu::attach_slave(stream, Slave(0)),
             };
             Ok(Open { context, beside: Beside::Tcp(beside.into()) })
@@ -296,6 +298,18 @@ fn serial(line: &SerialLine) -> io::Result<SerialPort> {
         tracing::debug!(path = line.path, %error, "the port does not switch directions by itself");
     }
     Ok(port)
+}
+
+/// The answer is not to what was asked.
+fn out_of_step(error: &ProtocolError) -> String {
+    match error {
+        ProtocolError::HeaderMismatch { .. } => {
+            "the device answers another request, or for another unit; look whether unit and framing are the device's".to_owned()
+        }
+        ProtocolError::FunctionCodeMismatch { request, .. } => {
+            format!("the device's answer is to another function than {}, which was asked for", request.value())
+        }
+    }
 }
 
 /// What went wrong, for a person. Where nobody acknowledges what was sent, the kernel's word is that of TCP's user timeout, or

@@ -1,6 +1,6 @@
 //! Where a property's value is within its device.
 
-use framework::{InvalidSetting, Kind, Property, Scale, Settings};
+use framework::{InvalidSetting, Kind, Property, Scale, Settings, shown};
 
 use crate::encoding::{Charset, Encoding, Format};
 
@@ -215,7 +215,7 @@ fn no_value(settings: &Settings) -> Result<Vec<i128>, InvalidSetting> {
             Some(digits) => u64::from_str_radix(digits, 16).map(i128::from),
             None => part.parse(),
         };
-        marks.push(mark.map_err(|_| wrong(&part.chars().take(32).collect::<String>()))?);
+        marks.push(mark.map_err(|_| wrong(&shown(part)))?);
     }
     if marks.len() > NO_VALUES_MAX {
         return Err(wrong("too many"));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use framework::answers::BYTES_MAX;
+use framework::http_device::DeviceUrl;
 use framework::{InvalidSetting, Secret, Settings};
-use hyper::Uri;
 
 use crate::login::Way;
 
@@ -111,29 +111,15 @@ fn place(settings: &Settings) -> Result<Place, InvalidSetting> {
 
 /// KubeEdge's mapper takes an address with its port, and no scheme.
 fn at(url: &str) -> Result<Place, InvalidSetting> {
-    let wrong = |what: &str| InvalidSetting::new(format!("setting `url` {what}"));
     let whole = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-    let uri: Uri =
-        whole.parse().map_err(|_| wrong("is no URL; write it as 192.0.2.7 or http://192.0.2.7:8000"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
-            return Err(wrong(
-                "is https, which this mapper does not speak; put a proxy on the node before the camera",
-            ));
-        }
-        _ => return Err(wrong("is no address of ONVIF; write it as 192.0.2.7 or http://192.0.2.7:8000")),
-    }
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("names no host"))?;
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(wrong("has a user; write `userName` and `password`"));
-    }
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Ok(Place::Url {
-        host: host.trim_matches(['[', ']']).to_owned(),
-        port: uri.port_u16().unwrap_or(80),
-        path: if path == "/" { PATH } else { path }.to_owned(),
-    })
+    let DeviceUrl { host, port, path, query } =
+        DeviceUrl::read(&whole, "192.0.2.7 or http://192.0.2.7:8000")?;
+    let path = match (path.as_str(), query) {
+        ("/", None) => PATH.to_owned(),
+        (_, None) => path,
+        (_, Some(query)) => format!("{path}?{query}"),
+    };
+    Ok(Place::Url { host, port, path })
 }
 
 fn user(settings: &Settings) -> Result<Option<(String, Secret)>, InvalidSetting> {
@@ -198,7 +184,7 @@ mod tests {
         for (pairs, said) in [
             (vec![], "`url` is missing"),
             (vec![("url", "https://192.0.2.7")], "proxy"),
-            (vec![("url", "rtsp://192.0.2.7")], "no address of ONVIF"),
+            (vec![("url", "rtsp://192.0.2.7")], "no URL of http"),
             (vec![("url", "http://u:p@192.0.2.7")], "`userName`"),
             (vec![("url", "a b")], "no URL"),
             (vec![url, ("endpointReference", "urn:uuid:1")], "remove one"),

@@ -5,15 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use framework::Fault;
 use framework::answers::Said;
+use framework::{Fault, http_device};
 use http_body_util::Full;
-use httpclient::{SendRequest, agent, handshake_with_device};
+use httpclient::{SendRequest, agent};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HOST, HeaderValue, USER_AGENT, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::Onvif;
@@ -419,20 +418,7 @@ async fn connect(camera: &Camera, port: u16) -> Result<SendRequest<Full<Bytes>>,
     let at = SocketAddr::new(camera.dialled.at.ip(), port);
     let failed = |reason: String| Fault::NotSent(format!("no connection to {at}: {reason}"));
     camera.onvif.targets.check(&camera.dialled.host, at).map_err(failed)?;
-    let stream = match timeout(camera.address.answer, TcpStream::connect(at)).await {
-        Ok(stream) => stream.map_err(|error| failed(error.to_string()))?,
-        Err(_) => return Err(failed("nobody answers".to_owned())),
-    };
-    stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
-    let (sender, connection) =
-        handshake_with_device(stream).await.map_err(|error| failed(error.to_string()))?;
-    // It ends with the sender, or with the camera's end of it.
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to a camera broke off");
-        }
-    });
-    Ok(sender)
+    http_device::connect(&[at], camera.address.answer).await.map_err(failed)
 }
 
 /// What every camera answers to everybody says nothing of a login.

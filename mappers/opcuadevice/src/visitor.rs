@@ -34,8 +34,46 @@ pub struct Visitor {
 pub(crate) enum Part {
     /// All that comes.
     Whole,
-    /// One element; at this place of an array of one dimension.
-    Element(Option<usize>),
+    /// One element; where, unless it has more dimensions than are looked at here.
+    Element(Option<Element>),
+}
+
+/// 8 dimensions of an array of which a server sends all, whatever was asked for.
+const DIMENSIONS_MAX: usize = 8;
+
+/// The place of one element: a number for each dimension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Element {
+    at: [u32; DIMENSIONS_MAX],
+    dimensions: usize,
+}
+
+impl Element {
+    pub(crate) fn new(places: &[u32]) -> Option<Self> {
+        let mut at = [0; DIMENSIONS_MAX];
+        at.get_mut(..places.len())?.copy_from_slice(places);
+        Some(Element { at, dimensions: places.len() })
+    }
+
+    /// Where it is in all of an array of `length` elements with these dimensions, the last of which counts fastest (Part 6, 5.2.2.16).
+    /// `None`: there is no such element.
+    pub(crate) fn within(&self, dimensions: Option<&[u32]>, length: usize) -> Option<usize> {
+        let one = [u32::try_from(length).ok()?];
+        let sizes = dimensions.filter(|sizes| !sizes.is_empty()).unwrap_or(&one);
+        let places = self.at.get(..self.dimensions)?;
+        if places.len() != sizes.len() {
+            return None;
+        }
+        let mut place = 0_usize;
+        for (at, size) in places.iter().zip(sizes) {
+            if at >= size {
+                return None;
+            }
+            place =
+                place.checked_mul(usize::try_from(*size).ok()?)?.checked_add(usize::try_from(*at).ok()?)?;
+        }
+        Some(place)
+    }
 }
 
 /// How a server looks at a variable by itself.
@@ -92,13 +130,16 @@ impl Visitor {
     /// Which part of what the node has is meant.
     pub(crate) fn part(&self) -> Part {
         match &self.index {
-            NumericRange::Index(at) => Part::Element(usize::try_from(*at).ok()),
-            NumericRange::MultipleRanges(each)
-                if each.iter().all(|one| matches!(one, NumericRange::Index(_))) =>
-            {
-                Part::Element(None)
+            NumericRange::Index(at) => Part::Element(Element::new(&[*at])),
+            NumericRange::MultipleRanges(each) => {
+                let place = |one: &NumericRange| match one {
+                    NumericRange::Index(at) => Some(*at),
+                    NumericRange::None | NumericRange::Range(..) | NumericRange::MultipleRanges(_) => None,
+                };
+                let places: Option<Vec<u32>> = each.iter().map(place).collect();
+                places.map_or(Part::Whole, |places| Part::Element(Element::new(&places)))
             }
-            NumericRange::None | NumericRange::Range(..) | NumericRange::MultipleRanges(_) => Part::Whole,
+            NumericRange::None | NumericRange::Range(..) => Part::Whole,
         }
     }
 }
@@ -177,8 +218,8 @@ mod tests {
     #[test]
     fn a_part_of_an_array_is_a_range_of_part_4() {
         let part = |index: Scalar| read(Kind::Text, &[("index", index)]).unwrap().part();
-        assert_eq!(part(Scalar::Int(3)), Part::Element(Some(3)));
-        assert_eq!(part(text("1,2")), Part::Element(None));
+        assert_eq!(part(Scalar::Int(3)), Part::Element(Element::new(&[3])));
+        assert_eq!(part(text("1,2")), Part::Element(Element::new(&[1, 2])));
         assert_eq!(part(text("0:3")), Part::Whole);
         assert_eq!(read(Kind::Int, &[]).unwrap().part(), Part::Whole);
     }

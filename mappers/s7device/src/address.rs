@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use framework::{InvalidSetting, Settings};
+use framework::{InvalidSetting, Settings, shown};
 
 /// The port of ISO-on-TCP.
 const PORT: i64 = 102;
@@ -95,7 +95,7 @@ fn tsap(settings: &Settings, key: &str) -> Result<Option<u16>, InvalidSetting> {
     let digits: String = text.trim_start_matches("0x").chars().filter(|letter| *letter != '.').collect();
     let found = u16::from_str_radix(&digits, 16).ok().filter(|_| digits.len() <= 4);
     found.map(Some).ok_or_else(|| {
-        let shown: String = text.chars().take(32).collect();
+        let shown = shown(&text);
         InvalidSetting::new(format!("setting `{key}` is `{shown}`; write two bytes in hexadecimal, as 02.00"))
     })
 }

@@ -1,6 +1,6 @@
 //! Where a value is within a PLC: `DB1.DBD4`, `M10.0`, `IW4`. Pure.
 
-use framework::InvalidSetting;
+use framework::{InvalidSetting, shown};
 
 /// The last byte that an address of 24 bits, which counts bits, leads to.
 const BYTE_MAX: u32 = (1 << 21) - 1;
@@ -50,7 +50,7 @@ impl Place {
     /// A sentence, when it is none.
     pub fn parse(address: &str) -> Result<Self, InvalidSetting> {
         let upper = address.trim().to_ascii_uppercase();
-        let shown: String = address.chars().take(32).collect();
+        let shown = shown(address);
         let wrong = || {
             InvalidSetting::new(format!(
                 "setting `address` is `{shown}`; write one as DB1.DBX0.3, DB1.DBW2, DB1.DBD4, M10.0, IW4 or QB0"

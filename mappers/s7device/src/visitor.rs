@@ -1,6 +1,6 @@
 //! Where a property is within its PLC.
 
-use framework::{InvalidSetting, Kind, Property, Scale, Settings};
+use framework::{InvalidSetting, Kind, Property, Scale, Settings, shown};
 
 use crate::format::{Encoding, Format, LETTERS_MAX, Letters};
 use crate::place::Place;
@@ -28,7 +28,7 @@ impl Visitor {
         };
         let format = match settings.text("dataType")? {
             Some(name) => Format::named(&name, length).ok_or_else(|| {
-                let name: String = name.chars().take(32).collect();
+                let name = shown(&name);
                 InvalidSetting::new(format!(
                     "setting `dataType` is `{name}`; write bool, byte, sint, word, uint, int, dword, udint, dint, lword, ulint, lint, \
                      real, lreal, char or string"

@@ -208,6 +208,20 @@ impl Quantity {
         text(bytes, 1024, &BINARY_UNITS)
     }
 
+    /// Bytes for people: in the largest unit of which there is one, with a tenth of it and no more (`102.3Mi`), rounded down.
+    pub fn about(bytes: u64) -> String {
+        let (mut at, mut unit) = (0, 1_u64);
+        while at + 1 < BINARY_UNITS.len() && bytes / unit >= 1024 {
+            unit *= 1024;
+            at += 1;
+        }
+        let name = BINARY_UNITS.get(at).unwrap_or(&"");
+        match u128::from(bytes % unit) * 10 / u128::from(unit) {
+            0 => format!("{}{name}", bytes / unit),
+            tenths => format!("{}.{tenths}{name}", bytes / unit),
+        }
+    }
+
     /// A number of something as Kubernetes writes it: `5k`, `1234`.
     pub fn decimal_text(number: u64) -> String {
         text(number, 1000, &DECIMAL_UNITS)
@@ -233,6 +247,8 @@ mod tests {
         let written: Vec<String> =
             [0, 1025, 1024, 100 << 20, 52_428 << 10, 1 << 60].map(Quantity::binary_text).into();
         assert_eq!(written, ["0", "1025", "1Ki", "100Mi", "52428Ki", "1Ei"]);
+        let about = [0, 1023, 1024, 107_374_182, 5 << 29, 2 << 30, u64::MAX].map(Quantity::about);
+        assert_eq!(about, ["0", "1023", "1Ki", "102.3Mi", "2.5Gi", "2Gi", "15.9Ei"]);
         assert_eq!([0, 5000, 1234, 32_000_000].map(Quantity::decimal_text), ["0", "5k", "1234", "32M"]);
     }
 

@@ -217,6 +217,37 @@ spec:
     });
 }
 
+/// The definition as it is installed.
+#[test]
+fn properties_of_a_device_are_told_apart_by_their_names() {
+    run(async |fixture| {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../cloud/deploy/chart/crds/devices.yaml");
+        fixture.apply(&std::fs::read_to_string(path).unwrap()).await;
+        let established =
+            ["wait", "--for=condition=Established", "crd/devices.devices.kubeedge.io", "--timeout=20s"];
+        fixture.kubectl(&established).await;
+        let device = |properties: &str| {
+            format!(
+                "{{apiVersion: devices.kubeedge.io/v1beta1, kind: Device, metadata: {{name: lamp}}, spec: {{properties: {properties}}}}}"
+            )
+        };
+        let named = "[{name: power, collectCycle: 500}, {name: heat}]";
+        assert_eq!(fixture.apply(&device(named)).await, "device.devices.kubeedge.io/lamp created\n");
+        for (properties, said) in [
+            ("[{name: power}, {name: power}]", "spec.properties[1]: Duplicate value"),
+            ("[{name: power}, {collectCycle: 500}]", "spec.properties[1].name: Required value"),
+        ] {
+            let (ok, _, err) = fixture.try_kubectl(&["apply", "-f", "-"], &device(properties)).await;
+            assert!(!ok && err.contains(said), "{err}");
+        }
+        let value = "[{name: power, desired: {value: 'on'}}]";
+        assert_eq!(fixture.apply(&device(value)).await, "device.devices.kubeedge.io/lamp configured\n");
+        let out =
+            fixture.kubectl(&["get", "device", "lamp", "-o", "jsonpath={.spec.properties[*].name}"]).await;
+        assert_eq!(out, "power", "a plain apply replaces the list, as with an API server");
+    });
+}
+
 #[test]
 fn kubectl_hears_of_pod_security_and_of_what_is_not_served() {
     run(async |fixture| {

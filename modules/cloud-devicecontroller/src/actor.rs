@@ -16,7 +16,9 @@ use contract::ids::{DEVICE_MODELS, DEVICES, ObjectKey};
 use contract::nodelease::NodeLeaseMsg;
 use contract::synccontroller::{Source, SyncMsg};
 use fairshare::{Delivery, ReportQueues};
-use kubewatch::{Cache, DesiredObjects, Interruptions, NodeIndex, Publisher, SharedCache, WatchedKind};
+use kubewatch::{
+    Cache, Cached, DesiredObjects, Interruptions, NodeIndex, Publisher, SharedCache, WatchedKind,
+};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
@@ -31,17 +33,13 @@ const DEVICE: WatchedKind = WatchedKind {
     group_resource: DEVICES,
     group: "devices.kubeedge.io",
     version: "v1beta1",
-    plural: "devices",
-    kind: "Device",
-    reads: &[],
+    ..WatchedKind::core("devices", "Device")
 };
 const DEVICE_MODEL: WatchedKind = WatchedKind {
     group_resource: DEVICE_MODELS,
     group: "devices.kubeedge.io",
     version: "v1beta1",
-    plural: "devicemodels",
-    kind: "DeviceModel",
-    reads: &[],
+    ..WatchedKind::core("devicemodels", "DeviceModel")
 };
 
 /// 10 s before a DeviceStatus that could not be written is tried again.
@@ -212,7 +210,7 @@ impl DeviceController {
         }) else {
             return;
         };
-        self.publisher.publish(&wanted).await;
+        self.publisher.publish(&wanted, cx.env().traces()).await;
         self.publisher.complete().await;
         self.reconcile(cx).await;
     }
@@ -227,7 +225,7 @@ impl DeviceController {
             self.write(device, cx);
         }
         self.look_for_nodes(false, cx);
-        self.publisher.publish(&wanted).await;
+        self.publisher.publish(&wanted, cx.env().traces()).await;
         self.publisher.complete().await;
         if self.dependencies.interruptions.are_whole(&[DEVICES, DEVICE_MODELS]) {
             for node in self.publisher.not_current() {
@@ -249,7 +247,7 @@ impl DeviceController {
         let (mut touched, mut changed) = (BTreeSet::new(), BTreeSet::new());
         for key in devices.take_moved() {
             let device = devices.objects.get(&key);
-            let placement = device.and_then(|device| plan::placement_of(&key, &device.value));
+            let placement = device.and_then(|device| plan::placement_of(&key, &device.value()));
             self.index.put(&key, placement, &mut touched);
             changed.insert(key);
         }
@@ -260,14 +258,23 @@ impl DeviceController {
         let (mut to_write, mut to_call) = (Vec::new(), Vec::new());
         for key in changed {
             let Some(device) = devices.objects.get(&key) else {
-                self.devices.remove(&key).iter().for_each(|uid| self.calls.remove(uid));
+                match devices.unreadable.get(&key).filter(|unread| !unread.uid.is_empty()) {
+                    Some(unread) => {
+                        let word =
+                            OwnWord { invalid: Some(faults::unread(&unread.why)), ..OwnWord::default() };
+                        let model = plan::model_of(&key, &Value::Null);
+                        to_write.extend(self.devices.put(key, unread.uid.clone(), model, Word::Own(word)));
+                    }
+                    None => self.devices.remove(&key).iter().for_each(|uid| self.calls.remove(uid)),
+                }
                 continue;
             };
-            let (uid, node) = (device.object.uid.clone(), plan::node_of(&device.value));
+            let (uid, value) = (device.object.uid.clone(), device.value());
+            let node = plan::node_of(&value);
             let is_linked = node.as_ref().is_some_and(|node| self.twins.contains_key(node));
-            let step = self.calls.put(&uid, asked(&device.value), is_linked);
-            let model = plan::model_of(&key, &device.value);
-            let word = self.word(&uid, &device.value, models.objects.get(&model).map(|model| &model.value));
+            let step = self.calls.put(&uid, asked(&value), is_linked);
+            let model = plan::model_of(&key, &value);
+            let word = self.word(&key, &uid, &value, (&*devices, &*models));
             to_call.push((key.clone(), uid.clone(), node, step));
             to_write.extend(self.devices.put(key, uid, model, word));
         }
@@ -278,16 +285,21 @@ impl DeviceController {
         Some((wanted.collect(), to_write, to_call))
     }
 
-    /// What CloudCore says of a device.
-    fn word(&self, uid: &str, device: &Value, model: Option<&Value>) -> Word {
-        let node = plan::node_of(device);
+    /// What CloudCore says of a device. What cannot be read of it or of its model comes first.
+    fn word(&self, key: &ObjectKey, uid: &str, device: &Value, (devices, models): (&Cache, &Cache)) -> Word {
+        let (node, named) = (plan::node_of(device), plan::model_of(key, device));
         match node.as_ref().filter(|node| !self.twins.contains_key(*node)).map(|node| self.nodes.say(node)) {
             Some(Say::Later) => return Word::AsItIs,
             Some(Say::Nothing) => return Word::Nothing,
             Some(Say::Own) | None => {}
         }
         let of_node = node.as_ref().and_then(|node| self.nodes.fault(node));
-        let faults: Vec<String> = of_node.into_iter().chain(faults::faults(device, model)).collect();
+        let model = models.objects.get(&named).map(Cached::value);
+        let unread = devices.unreadable.get(key).map(|unread| faults::unread(&unread.why));
+        let unread_model = models.unreadable.get(&named).map(|unread| faults::unread_model(&unread.why));
+        let unread = unread.into_iter().chain(unread_model);
+        let faults: Vec<String> =
+            unread.chain(of_node).chain(faults::faults(device, model.as_deref())).collect();
         let heard = match &node {
             Some(node) if !self.twins.contains_key(node) => self.nodes.heard(node),
             Some(_) | None => NodeHeard::Yes,

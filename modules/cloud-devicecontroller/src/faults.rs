@@ -58,6 +58,18 @@ pub fn faults(device: &Value, model: Option<&Value>) -> Vec<String> {
     faults
 }
 
+/// That a Device is not read, and why.
+pub fn unread(why: &str) -> String {
+    format!("CloudCore does not send it: {why}; a node that has an earlier version goes on with that")
+}
+
+/// That the DeviceModel of a Device is not read, and why.
+pub fn unread_model(why: &str) -> String {
+    format!(
+        "CloudCore does not send its DeviceModel: {why}; a node that has an earlier version goes on with that"
+    )
+}
+
 /// The faults in one text of bounded length; `None`: there are none.
 pub fn told(faults: &[String]) -> Option<String> {
     let shown = faults.get(..TOLD.min(faults.len())).unwrap_or_default();

@@ -27,6 +27,11 @@ impl ReportWriter for DeviceStatusWriter {
     const UNKNOWN: &'static str = "devicecontroller_report_unknown";
     const MALFORMED: &'static str = "devicecontroller_report_malformed";
     const TURNED_AWAY: &'static str = "devicecontroller_message_turned_away";
+    const SPAN: &'static str = "DeviceController write status";
+
+    fn describe((device, rows): &(DeviceName, Vec<Row>)) -> (Vec<i64>, String) {
+        (rows.iter().map(|(row, _)| *row).collect(), format!("Device {device}"))
+    }
 
     fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<(DeviceName, Vec<Row>)> {
         let (mut by_device, mut refused) = (BTreeMap::<DeviceName, Vec<Row>>::new(), Vec::new());

@@ -16,7 +16,8 @@ use contract::synccontroller::{Source, SyncMsg};
 use contract::{NodeName, ObjectKey};
 use fairshare::{Delivery, ReportQueues, ReportSender};
 use kubewatch::{
-    DesiredObjects, Interruptions, ObjectWatches, Presence, Publisher, ReadAs, SharedCache, WatchedKind,
+    Cached, DesiredObjects, Interruptions, ObjectWatches, Presence, Publisher, ReadAs, SharedCache, Unread,
+    WatchedKind,
 };
 
 use crate::eviction::Evictions;
@@ -24,9 +25,11 @@ use crate::kubelet_endpoint::{EndpointWriter, Endpoints};
 use crate::last_status::{LastStatus, StatusWriter};
 use crate::pod_addresses::PodAddresses;
 use crate::pod_index::{PodIndex, Reconciled};
+use crate::read_of_pod::read_of_pod;
 use crate::status::NodeReportWriter;
 use crate::token_rates::TokenRates;
 use crate::tokens::{self, QueuedTokenRequest, TokenGranter, TokenQueues};
+use crate::unread_pods;
 use crate::volume_caches::VolumeCaches;
 use crate::{events, plan, service_links};
 
@@ -108,6 +111,8 @@ pub struct EdgeController {
     is_lease_silent: bool,
     /// Nodes that are told nothing until their link has ended, or until they have a Node.
     withheld: BTreeSet<NodeName>,
+    /// Pods that are not read, which are to be told so.
+    unread_pods: Vec<(ObjectKey, Unread)>,
     /// When the timer goes off that reconciles though nothing changes.
     wakes: Option<Moment>,
 }
@@ -128,6 +133,7 @@ impl EdgeController {
             evictions: Evictions::default(),
             is_lease_silent: false,
             withheld: BTreeSet::new(),
+            unread_pods: Vec::new(),
             wakes: None,
         }
     }
@@ -138,13 +144,13 @@ impl Actor for EdgeController {
 
     async fn started(&mut self, cx: &mut Context<EdgeControllerMsg>) -> Result<(), Fault> {
         let Dependencies { client, lease, hub, stream, interruptions, read_as, .. } = &self.dependencies;
-        let watch = |resource, kind, selector| {
-            let what = WatchedKind::core(resource, kind);
+        let watch = |what: WatchedKind, selector| {
             kubewatch::watch(client, what, selector, interruptions, cx, || EdgeControllerMsg::Reconcile)
         };
         let needs = [WatchedKind::core(CONFIG_MAPS, "ConfigMap"), WatchedKind::core(SECRETS, "Secret")];
-        let (nodes, pods) = (watch(NODES, "Node", None), watch(PODS, "Pod", Some(BOUND)));
-        let services = watch(SERVICES, "Service", None);
+        let nodes = watch(WatchedKind::core(NODES, "Node"), None);
+        let pods = watch(WatchedKind::core(PODS, "Pod").reading_by(read_of_pod), Some(BOUND));
+        let services = watch(WatchedKind::core(SERVICES, "Service"), None);
         let writer = NodeReportWriter {
             client: client.clone(),
             lease: lease.clone(),
@@ -168,7 +174,9 @@ impl Actor for EdgeController {
             pods,
             services,
             volumes: Rc::new(VolumeCaches::watch(client, interruptions, cx)),
-            needs: ObjectWatches::new(client, *read_as, &needs, cx, || EdgeControllerMsg::Reconcile),
+            needs: ObjectWatches::new(client, *read_as, &needs, interruptions.budget(), cx, || {
+                EdgeControllerMsg::Reconcile
+            }),
             reports: ReportQueues::new(writer, lease.clone()),
         });
         self.evictions.start(client, cx);
@@ -265,7 +273,7 @@ impl EdgeController {
         }
     }
 
-    /// The node is alive: if its Node says something else than the node reported, it is said again.
+    /// The node is alive: if its Node says something else than the node reported, it is said again; its heartbeat, now and then.
     fn say_status_again(&self, node: &NodeName, session: u64, cx: &Context<EdgeControllerMsg>) {
         let key = ObjectKey::new(NODES, "", node.as_str());
         let mark = self.informers.as_ref().and_then(|informers| {
@@ -274,7 +282,7 @@ impl EdgeController {
         });
         if let Some(mark) = mark
             && self.publisher.session_of(node) == Some(session)
-            && self.last_status.begin_look(node, mark, cx.now())
+            && let Some(look) = self.last_status.begin_look(node, mark, cx.now())
         {
             let writer = StatusWriter {
                 client: self.dependencies.client.clone(),
@@ -283,7 +291,7 @@ impl EdgeController {
                 endpoints: self.endpoints.clone(),
                 env: cx.env().clone(),
             };
-            cx.spawn(writer.write(ReportSender { node: node.clone(), session }, mark));
+            cx.spawn(writer.write(ReportSender { node: node.clone(), session }, mark, look));
         }
     }
 
@@ -337,9 +345,14 @@ impl EdgeController {
         // What is answered while it is asked for is answered without a message.
         loop {
             let Some((found, mut desired_keys)) = self.changed(cx.now()) else { return };
+            if !self.unread_pods.is_empty() {
+                let (client, unread) =
+                    (self.dependencies.client.clone(), std::mem::take(&mut self.unread_pods));
+                cx.spawn(unread_pods::say(client, unread, cx.env().clone()));
+            }
             self.withhold(&mut desired_keys, cx).await;
             self.keep_pods(&found, cx);
-            self.publisher.publish(&desired_keys).await;
+            self.publisher.publish(&desired_keys, cx.env().traces()).await;
             if found.is_complete {
                 self.publisher.complete().await;
             }
@@ -378,24 +391,27 @@ impl EdgeController {
         }
         for key in nodes.take_moved() {
             let found = nodes.objects.get(&key);
-            self.index.node(&key, found.map(|cached| &cached.value), now);
+            self.index.node(&key, found.map(Cached::value).as_deref(), now);
             self.evictions.node(&key.name, found.map(|cached| cached.readiness).unwrap_or_default());
             // Its labels and taints decide what runs there.
             self.index.touch_edge_node(&key.name);
         }
         for key in pods.take_moved() {
-            let pod = pods.objects.get(&key).map(|cached| &cached.value);
-            self.index.pod(&key, pod, &stored, now);
-            self.evictions.pod(&key, pod);
+            let pod = pods.objects.get(&key).map(Cached::value);
+            self.index.pod(&key, pod.as_deref(), &stored, now);
+            self.evictions.pod(&key, pod.as_deref());
+            if let Some(unread) = pods.unreadable.get(&key).filter(|unread| !unread.uid.is_empty()) {
+                self.unread_pods.push((key, unread.clone()));
+            }
         }
         for need in &moved {
             for key in self.index.needing(need) {
-                self.index.pod(&key, pods.objects.get(&key).map(|cached| &cached.value), &stored, now);
+                self.index.pod(&key, pods.objects.get(&key).map(Cached::value).as_deref(), &stored, now);
             }
             self.index.need(need);
         }
         for key in services.take_moved() {
-            self.index.service(&key, services.objects.get(&key).map(|cached| &cached.value));
+            self.index.service(&key, services.objects.get(&key).map(Cached::value).as_deref());
         }
         for key in needs.take_moved() {
             self.index.need(&key);
@@ -499,7 +515,7 @@ impl EdgeController {
     fn living_uid(&self, node: &NodeName) -> Option<String> {
         let nodes = self.informers.as_ref()?.nodes.borrow();
         let found = nodes.objects.get(&ObjectKey::new(NODES, "", node.as_str()))?;
-        let is_ending = found.value.pointer("/metadata/deletionTimestamp").is_some();
+        let is_ending = found.value().pointer("/metadata/deletionTimestamp").is_some();
         (!is_ending).then(|| found.object.uid.clone())
     }
 
@@ -557,10 +573,10 @@ impl EdgeController {
         let pods = informers.pods.borrow();
         for (key, pod) in found.pods.iter().filter_map(|key| Some((key, pods.objects.get(key)?))) {
             let volumes = informers.volumes.read();
-            if plan::needs_of(&pod.value, &|key| volumes.value(key)).len() == plan::NEEDS_MAX {
+            if plan::needs_of(&pod.value(), &|key| volumes.value(key)).len() == plan::NEEDS_MAX {
                 events::too_many_references(cx.env(), key, plan::NEEDS_MAX);
             }
-            self.evictions.lift(&self.dependencies.client, key, &pod.value, cx);
+            self.evictions.lift(&self.dependencies.client, key, &pod.value(), cx);
         }
     }
 

@@ -58,8 +58,8 @@ impl NodeReportWriter {
         let pods = self.pods.borrow();
         pods.objects.iter().any(|(key, pod)| {
             key.namespace == id.namespace.as_str()
-                && pod.value.pointer("/spec/nodeName").and_then(Value::as_str) == Some(node.as_str())
-                && PodReferences::of_pod(&key.name, &pod.value["spec"]).claims.contains(id.name.as_str())
+                && pod.value().pointer("/spec/nodeName").and_then(Value::as_str) == Some(node.as_str())
+                && PodReferences::of_pod(&key.name, &pod.value()["spec"]).claims.contains(id.name.as_str())
         })
     }
 }

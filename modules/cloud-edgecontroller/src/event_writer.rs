@@ -141,10 +141,10 @@ impl NodeReportWriter {
         let pods = self.pods.borrow();
         let key = ObjectKey::new(PODS, pod.namespace.as_str(), pod.name.as_str());
         pods.objects.get(&key).is_some_and(|known| {
-            let bound = known.value.pointer("/spec/nodeName").and_then(Value::as_str);
+            let value = known.value();
+            let bound = value.pointer("/spec/nodeName").and_then(Value::as_str);
             // Of a static pod an event names its own uid, which its mirror says (Kubernetes).
-            let is_it =
-                known.object.uid == pod.uid.as_str() || mirror_of(&known.value) == Some(pod.uid.as_str());
+            let is_it = known.object.uid == pod.uid.as_str() || mirror_of(&value) == Some(pod.uid.as_str());
             is_it && bound == Some(node.as_str())
         })
     }

@@ -15,6 +15,12 @@ pub(crate) fn report_not_written(env: &Env, node: &NodeName, about: &str, reason
     }
 }
 
+/// That a pod is not read could not be said in an Event.
+pub(crate) fn unread_pod_not_named(env: &Env, pod: &ObjectKey, reason: &str) {
+    env.count("edgecontroller_unread_pod_not_named");
+    tracing::warn!(%pod, reason, "that the pod is not read is not said in an Event");
+}
+
 /// A node said more events than it may; `times`, counted of this node, thins out the log.
 pub(crate) fn events_dropped(env: &Env, node: &NodeName, times: u64) {
     env.count("edgecontroller_event_dropped");

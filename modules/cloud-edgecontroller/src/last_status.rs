@@ -2,6 +2,9 @@
 //! for a while, because CloudCore could not reach the API server, say; and whoever may write a Node's status may write anything there.
 //! A kubelet finds that within ten seconds and says its status again. A node of ours reports what changes, and nothing has changed
 //! there: so its CloudCore says again what the node reported last, as soon as the node says that it is alive.
+//!
+//! A kubelet also writes every five minutes that nothing has changed. Over a link that would be a kilobyte for a time of day, so CloudCore
+//! writes the heartbeat of a node that is alive by itself.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,6 +26,10 @@ use crate::{events, extended_resources, session_lease};
 
 /// 5 s between two looks at one Node: a node says more often that it is alive than anybody has to write it.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// 5 min: how old the heartbeat of a Node's conditions becomes at the most, as by a kubelet (nodeStatusReportFrequency).
+const HEARTBEAT_AFTER: Duration = Duration::from_secs(300);
+/// Seconds by which some nodes are earlier than others: a thousand that came at one time are not written at one time for ever.
+const HEARTBEATS_SPREAD: u64 = 60;
 /// What is compared beside conditions and addresses, key by key: what others add stays, and an extended resource in the capacity is
 /// allocatable.
 const PARTS: [&str; 3] = ["capacity", "allocatable", "nodeInfo"];
@@ -63,6 +70,17 @@ struct Last {
     until: Moment,
     /// The mark of the Node's status when it was seen to be as reported.
     seen: Option<u64>,
+    /// When its heartbeat was written.
+    heartbeat: Moment,
+}
+
+/// What a Node is looked at for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Whether it says what was reported.
+    Differs,
+    /// That, and its heartbeat is written.
+    Heartbeat,
 }
 
 /// What the nodes reported last that was written, with the session that it came in.
@@ -71,10 +89,13 @@ pub(crate) struct LastStatus(Rc<RefCell<BTreeMap<NodeName, Last>>>);
 
 impl LastStatus {
     /// A report was written that says this.
-    pub(crate) fn written(&self, from: &ReportSender, reported: Reported) {
+    pub(crate) fn written(&self, from: &ReportSender, reported: Reported, now: Moment) {
         let (mut last, reported) = (self.0.borrow_mut(), Rc::new(reported));
         let until = last.get(&from.node).map(|last| last.until).unwrap_or_default();
-        last.insert(from.node.clone(), Last { session: from.session, reported, until, seen: None });
+        last.insert(
+            from.node.clone(),
+            Last { session: from.session, reported, until, seen: None, heartbeat: now },
+        );
     }
 
     /// The session is over.
@@ -88,12 +109,26 @@ impl LastStatus {
     }
 
     /// Whether the Node, whose status has this mark, is to be looked at now; then not again for a while.
-    pub(crate) fn begin_look(&self, node: &NodeName, mark: u64, now: Moment) -> bool {
+    pub(crate) fn begin_look(&self, node: &NodeName, mark: u64, now: Moment) -> Option<Look> {
         let mut last = self.0.borrow_mut();
-        let is_due = |last: &&mut Last| last.until <= now && last.seen != Some(mark);
-        let Some(last) = last.get_mut(node).filter(is_due) else { return false };
+        let last = last.get_mut(node).filter(|last| last.until <= now)?;
+        let look = if now.since(last.heartbeat) >= heartbeat_after(node) {
+            Look::Heartbeat
+        } else if last.seen != Some(mark) {
+            Look::Differs
+        } else {
+            return None;
+        };
         last.until = now + AGAIN_AFTER;
-        true
+        Some(look)
+    }
+
+    /// The heartbeat was written.
+    fn beat(&self, from: &ReportSender, now: Moment) {
+        let mut last = self.0.borrow_mut();
+        if let Some(last) = last.get_mut(&from.node).filter(|last| last.session == from.session) {
+            last.heartbeat = now;
+        }
     }
 
     /// The Node was as reported when its status had this mark.
@@ -108,6 +143,11 @@ impl LastStatus {
         let last = self.0.borrow();
         last.get(&from.node).filter(|last| last.session == from.session).map(|last| Rc::clone(&last.reported))
     }
+}
+
+fn heartbeat_after(node: &NodeName) -> Duration {
+    let sum = node.as_str().bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    HEARTBEAT_AFTER.saturating_sub(Duration::from_secs(sum % HEARTBEATS_SPREAD))
 }
 
 fn conditions(node: &Value) -> &[Value] {
@@ -154,6 +194,26 @@ fn conditions_again(reported: &Value, node: &Value, now: &str) -> Vec<Value> {
     again.collect()
 }
 
+/// The heartbeat of those conditions that a node reported and its Node has.
+fn heartbeats(reported: &Value, node: &Value, now: &str) -> Vec<Value> {
+    let has = |kind: &Value| conditions(node).iter().any(|held| held["type"] == *kind);
+    let reported = reported.as_array().into_iter().flatten();
+    let kinds = reported.map(|condition| &condition["type"]).filter(|kind| has(kind));
+    kinds.map(|kind| json!({ "type": kind, "lastHeartbeatTime": now })).collect()
+}
+
+/// Adds to what is said again the heartbeat of all else: conditions are merged by their type.
+fn add_heartbeats(status: &mut Value, heartbeats: Vec<Value>) {
+    let Some(said) = status.as_object_mut() else { return };
+    let said = said.entry("conditions").or_insert_with(|| json!([]));
+    let Some(said) = said.as_array_mut() else { return };
+    for heartbeat in heartbeats {
+        if !said.iter().any(|condition| condition["type"] == heartbeat["type"]) {
+            said.push(heartbeat);
+        }
+    }
+}
+
 /// The part of a status that makes a Node say again what its node reported; empty where it says so.
 fn status_again(reported: &Reported, node: &Value, now: &str) -> Value {
     let mut status = json!({});
@@ -185,8 +245,8 @@ pub(crate) struct StatusWriter {
 impl StatusWriter {
     /// Looks at the Node, whose status had this mark when it was seen last, and writes it once if need be: the node says again soon
     /// that it is alive.
-    pub(crate) async fn write(self, from: ReportSender, mark: u64) {
-        match self.try_write(&from, mark).await {
+    pub(crate) async fn write(self, from: ReportSender, mark: u64, look: Look) {
+        match self.try_write(&from, mark, look).await {
             Ok(true) => events::status_said_again(&self.env, &from.node),
             Ok(false) => {}
             Err(error) => {
@@ -195,11 +255,13 @@ impl StatusWriter {
         }
     }
 
-    async fn try_write(&self, from: &ReportSender, mark: u64) -> Result<bool, NodeReportError> {
+    /// Whether the Node said something else, and says it no more.
+    async fn try_write(&self, from: &ReportSender, mark: u64, look: Look) -> Result<bool, NodeReportError> {
         let Some(reported) = self.last.of(from) else { return Ok(false) };
         let nodes: Api<Node> = Api::all(self.client.clone());
         let Some(found) = nodes.get_opt(from.node.as_str()).await? else { return Ok(false) };
-        let mut status = status_again(&reported, &json!(found), &now(&self.env));
+        let (node, now) = (json!(found), now(&self.env));
+        let mut status = status_again(&reported, &node, &now);
         let mut metadata =
             json!({ "uid": found.metadata.uid, "resourceVersion": found.metadata.resource_version });
         kubelet_endpoint::complete_if_other(
@@ -208,8 +270,13 @@ impl StatusWriter {
             (self.endpoints.of(from), &reported.addresses),
             &found,
         );
-        if status == json!({}) {
+        let differs = status != json!({});
+        if !differs {
             self.last.seen(from, &reported, mark);
+        }
+        if look == Look::Heartbeat {
+            add_heartbeats(&mut status, heartbeats(&reported.conditions, &node, &now));
+        } else if !differs {
             return Ok(false);
         }
         // The Node is read before the Lease, and written as it was read: nobody can have come between.
@@ -219,7 +286,11 @@ impl StatusWriter {
         let patch = json!({ "metadata": metadata, "status": status });
         let patch = Patch::Strategic(&patch);
         match nodes.patch_status(from.node.as_str(), &PatchParams::default(), &patch).await {
-            Ok(_) => Ok(true),
+            Ok(_) if look == Look::Heartbeat => {
+                self.last.beat(from, self.env.now());
+                Ok(differs)
+            }
+            Ok(_) => Ok(differs),
             Err(error) if matches!(status_code(&error), Some(404 | 409)) => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -324,7 +395,7 @@ mod tests {
         let node = NodeName::parse("edge-1").unwrap();
         let of = |session| ReportSender { node: node.clone(), session };
         let last = LastStatus::default();
-        last.written(&of(7), Reported::default());
+        last.written(&of(7), Reported::default(), Moment::default());
         assert!(last.of(&of(7)).is_some() && last.of(&of(8)).is_none());
         last.forget(&node);
         assert!(last.of(&of(7)).is_none());
@@ -335,18 +406,57 @@ mod tests {
      {
         let node = NodeName::parse("edge-1").unwrap();
         let (last, at) = (LastStatus::default(), |seconds| Moment(Duration::from_secs(seconds)));
-        assert!(!last.begin_look(&node, 1, at(0)), "there is nothing to say");
+        let differs = Some(Look::Differs);
+        assert_eq!(last.begin_look(&node, 1, at(0)), None, "there is nothing to say");
         let from = ReportSender { node: node.clone(), session: 7 };
-        last.written(&from, Reported::default());
-        assert_eq!((0..100).filter(|_| last.begin_look(&node, 1, at(1))).count(), 1);
+        last.written(&from, Reported::default(), at(0));
+        assert_eq!((0..100).filter(|_| last.begin_look(&node, 1, at(1)) == differs).count(), 1);
         // A report is no way around it.
-        last.written(&from, Reported::default());
-        assert!(!last.begin_look(&node, 1, at(5)) && last.begin_look(&node, 1, at(6)));
+        last.written(&from, Reported::default(), at(5));
+        assert_eq!((last.begin_look(&node, 1, at(5)), last.begin_look(&node, 1, at(6))), (None, differs));
         let reported = last.of(&from).unwrap();
         last.seen(&from, &reported, 1);
-        assert!(!last.begin_look(&node, 1, at(60)) && last.begin_look(&node, 2, at(60)));
-        last.written(&from, Reported::default());
+        assert_eq!((last.begin_look(&node, 1, at(60)), last.begin_look(&node, 2, at(60))), (None, differs));
+        last.written(&from, Reported::default(), at(69));
         last.seen(&from, &reported, 2);
-        assert!(last.begin_look(&node, 2, at(70)), "what was seen is of an older report");
+        assert_eq!(last.begin_look(&node, 2, at(70)), differs, "what was seen is of an older report");
+    }
+
+    #[test]
+    fn the_heartbeat_of_a_node_that_is_alive_is_written_within_five_minutes() {
+        let node = NodeName::parse("edge-1").unwrap();
+        let (last, due) = (LastStatus::default(), heartbeat_after(&node));
+        assert!(due <= HEARTBEAT_AFTER && due >= HEARTBEAT_AFTER - Duration::from_secs(HEARTBEATS_SPREAD));
+        assert_ne!(due, heartbeat_after(&NodeName::parse("edge-2").unwrap()));
+        let from = ReportSender { node: node.clone(), session: 7 };
+        let (at, second) =
+            (|after: Duration| Moment(Duration::from_secs(10) + after), Duration::from_secs(1));
+        last.written(&from, Reported::default(), at(Duration::ZERO));
+        last.seen(&from, &last.of(&from).unwrap(), 1);
+        assert_eq!(last.begin_look(&node, 1, at(due - second)), None);
+        // What was not written is tried again.
+        for tries in 0..3 {
+            let now = at(due + AGAIN_AFTER * tries);
+            assert_eq!(last.begin_look(&node, 1, now), Some(Look::Heartbeat), "try {tries}");
+        }
+        let later = due + AGAIN_AFTER * 3;
+        last.beat(&ReportSender { session: 6, ..from.clone() }, at(later));
+        assert_eq!(last.begin_look(&node, 1, at(later)), Some(Look::Heartbeat), "another session's");
+        last.beat(&from, at(later));
+        assert_eq!(last.begin_look(&node, 1, at(later + due - second)), None);
+        assert_eq!(last.begin_look(&node, 1, at(later + due)), Some(Look::Heartbeat));
+    }
+
+    #[test]
+    fn a_heartbeat_is_of_what_the_node_reported_and_changes_nothing_that_is_said_again() {
+        let reported = json!([{ "type": "Ready", "status": "True" }, { "type": "MemoryPressure", "status": "False" }, { "type": "New" }]);
+        let node = json!({ "status": { "conditions": [{ "type": "Ready" }, { "type": "MemoryPressure" }, { "type": "Foreign" }] } });
+        let mut status = json!({ "conditions": [{ "type": "Ready", "status": "True" }], "capacity": {} });
+        add_heartbeats(&mut status, heartbeats(&reported, &node, "now"));
+        let memory = json!({ "type": "MemoryPressure", "lastHeartbeatTime": "now" });
+        assert_eq!(
+            status,
+            json!({ "conditions": [{ "type": "Ready", "status": "True" }, memory], "capacity": {} })
+        );
     }
 }

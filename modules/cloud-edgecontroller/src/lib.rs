@@ -35,6 +35,7 @@ mod own_label;
 pub mod plan;
 mod pod_addresses;
 pub mod pod_index;
+mod read_of_pod;
 pub mod references;
 mod registration;
 pub mod report_version;
@@ -47,6 +48,7 @@ mod status;
 mod status_texts;
 mod token_rates;
 mod tokens;
+mod unread_pods;
 mod volume_caches;
 
 pub use actor::{Dependencies, EdgeController};

@@ -4,7 +4,7 @@ use apimachinery::static_pod::mirror_of;
 use beehive::Fault;
 use contract::NodeName;
 use contract::ids::{Namespace, ObjectName};
-use fairshare::{ReportSender, json_bytes};
+use fairshare::ReportSender;
 use k8s_openapi::api::core::v1::{Namespace as ApiNamespace, Pod};
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions};
 use kubewatch::status_code;
@@ -108,11 +108,11 @@ impl NodeReportWriter {
     fn has_room_for_mirror(&self, node: &NodeName) -> bool {
         let pods = self.pods.borrow();
         let of_node = pods.objects.values().filter(|pod| {
-            mirror_of(&pod.value).is_some()
-                && pod.value.pointer("/spec/nodeName").and_then(Value::as_str) == Some(node.as_str())
+            mirror_of(&pod.value()).is_some()
+                && pod.value().pointer("/spec/nodeName").and_then(Value::as_str) == Some(node.as_str())
         });
         let (count, bytes) =
-            of_node.fold((0, 0), |(count, bytes), pod| (count + 1, bytes + json_bytes(&pod.value)));
+            of_node.fold((0, 0), |(count, bytes), pod| (count + 1, bytes + pod.object.json.len()));
         count < mirror_pods::MIRRORS_MAX
             && bytes < mirror_pods::BYTES_MAX
             && self.mirrors.borrow_mut().take(node, self.env.now())

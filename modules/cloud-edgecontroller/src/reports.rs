@@ -38,6 +38,11 @@ impl ReportWriter for NodeReportWriter {
     const UNKNOWN: &'static str = "edgecontroller_report_unknown";
     const MALFORMED: &'static str = "edgecontroller_report_malformed";
     const TURNED_AWAY: &'static str = "edgecontroller_message_turned_away";
+    const SPAN: &'static str = "EdgeController write status";
+
+    fn describe((row, said): &(i64, NodeReport)) -> (Vec<i64>, String) {
+        (vec![*row], said.about())
+    }
 
     fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<(i64, NodeReport)> {
         let mut sorted = SortedReports { steps: vec![Vec::new(); STEPS], refused: Vec::new() };

@@ -15,8 +15,8 @@ use fairshare::{RepeatedReasons, ReportSender, Traffic};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kubewatch::SharedCache;
 use kubewatch::status_code;
+use kubewatch::{Cached, SharedCache};
 use serde_json::{Value, json};
 
 use crate::csi_node;
@@ -217,7 +217,7 @@ impl NodeReportWriter {
                 Ok(node) => {
                     self.traffic.add(&from.node, &node);
                     let reported = Reported::new(&status["conditions"], &own, said, &node);
-                    self.last_status.written(from, reported);
+                    self.last_status.written(from, reported, self.env.now());
                     self.name_left_out(from, "its Node", &left_out);
                     self.say_own(from, &nodes, &node).await;
                     self.say_default_labels(from, &nodes, &node, &report).await;
@@ -348,8 +348,8 @@ impl NodeReportWriter {
 
     fn bound_addresses(&self, status: &mut Value, pod: &Pod, from: &ReportSender, left_out: &mut LeftOut) {
         let (nodes, key) = (self.nodes.borrow(), ObjectKey::new(NODES, "", from.node.as_str()));
-        let node = nodes.objects.get(&key).map(|found| &found.value);
-        pod_addresses::bound(status, pod, node, self.pod_addresses, left_out);
+        let node = nodes.objects.get(&key).map(Cached::value);
+        pod_addresses::bound(status, pod, node.as_deref(), self.pod_addresses, left_out);
     }
 
     async fn pod_gone(&self, from: &ReportSender, id: &PodId) -> Result<Outcome, NodeReportError> {

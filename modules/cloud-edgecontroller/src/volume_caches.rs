@@ -21,20 +21,18 @@ use crate::plan;
 const KINDS: [WatchedKind; 5] = [
     WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim").reading(volume::READ_OF_CLAIM),
     WatchedKind::core(PERSISTENT_VOLUMES, "PersistentVolume").reading(volume::READ_OF_VOLUME),
-    of_storage(CSI_DRIVERS, "csidrivers", "CSIDriver"),
-    of_storage(VOLUME_ATTACHMENTS, "volumeattachments", "VolumeAttachment"),
+    of_storage(CSI_DRIVERS, "csidrivers", "CSIDriver").reading(&["/spec/tokenRequests"]),
+    of_storage(VOLUME_ATTACHMENTS, "volumeattachments", "VolumeAttachment").reading(&[]),
     WatchedKind {
         group_resource: RUNTIME_CLASSES,
         group: "node.k8s.io",
         version: "v1",
-        plural: "runtimeclasses",
-        kind: "RuntimeClass",
-        reads: &[],
+        ..WatchedKind::core("runtimeclasses", "RuntimeClass").reading(&[])
     },
 ];
 
 const fn of_storage(group_resource: &'static str, plural: &'static str, kind: &'static str) -> WatchedKind {
-    WatchedKind { group_resource, group: "storage.k8s.io", version: "v1", plural, kind, reads: &[] }
+    WatchedKind { group_resource, group: "storage.k8s.io", ..WatchedKind::core(plural, kind) }
 }
 
 /// A token that a CSI driver wants of the pods that have its volumes.
@@ -100,7 +98,7 @@ impl VolumeObjects<'_> {
     }
 
     pub(crate) fn value(&self, key: &ObjectKey) -> Option<&Value> {
-        Some(&self.cache(key)?.objects.get(key)?.value)
+        self.cache(key)?.objects.get(key)?.parts()
     }
 
     pub(crate) fn object(&self, key: &ObjectKey) -> Option<Arc<Object>> {

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Env, Fault, Sample};
+use contract::ObjectKey;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::ids::{RULE_ENDPOINTS, RULES};
 use contract::nodelease::NodeLeaseMsg;
@@ -15,7 +16,7 @@ use contract::router::RouterMsg;
 use contract::synccontroller::{Source, SyncMsg};
 use futures::future::join_all;
 use https::Server;
-use kubewatch::{Interruptions, Publisher};
+use kubewatch::{Interruptions, Publisher, SharedCache};
 use nodecalls::NodeCalls;
 use targets::TargetAddresses;
 pub use uploads::UPLOAD_LOG;
@@ -31,7 +32,7 @@ use crate::plan::TelemetryTracker;
 use crate::rule::does_nothing;
 use crate::rule_calls::RuleCalls;
 use crate::rule_table::RuleTable;
-use crate::rules::{Rules, Wanted};
+use crate::rules::{self, Rules, Wanted};
 use crate::status::StatusBook;
 use crate::status_writer;
 use crate::target_client::TargetClient;
@@ -49,6 +50,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 /// 2 s for what was counted last, while CloudCore stops.
 const WRITE_WITHIN: Duration = Duration::from_secs(2);
+
+/// What is said of a rule where rules have no effect.
+const WITHOUT_EFFECT: &str = "the rule does nothing: modules.router.enable is false in cloudcore.yaml (cloudCore.modules.router.enable in the chart); set it, and restart CloudCore";
 
 /// What a CloudRouter is made of.
 #[derive(Clone)]
@@ -84,6 +88,8 @@ pub struct CloudRouter {
     publisher: Publisher,
     /// `None`: rules have no effect.
     rules: Option<Rules>,
+    /// Rules where they have none, by name: each is told so.
+    without_effect: Option<SharedCache>,
     current: CurrentRules,
     status: SharedStatus,
     /// What stood in the way of each rule when it was last said.
@@ -104,6 +110,7 @@ impl CloudRouter {
             dependencies,
             tracker: TelemetryTracker::default(),
             rules: None,
+            without_effect: None,
             current: CurrentRules::default(),
             status: SharedStatus::default(),
             said: BTreeMap::new(),
@@ -130,6 +137,10 @@ impl Actor for CloudRouter {
             }
             self.serve_peers(cx);
             self.serve(cx).await;
+        } else {
+            let Dependencies { client, interruptions, .. } = &self.dependencies;
+            self.without_effect = Some(rules::watch_names(client, interruptions, cx));
+            cx.every(LOOK_EVERY, || RouterMsg::WriteStatus);
         }
         cx.spawn_tell(&self.dependencies.hub, CloudHubMsg::TellSessions { to: SessionReader::CloudRouter });
         self.reconcile(cx).await;
@@ -154,7 +165,9 @@ impl Actor for CloudRouter {
             }
             RouterMsg::WriteStatus => {
                 self.write_status(cx);
-                self.read_tokens(cx).await;
+                if self.dependencies.enable {
+                    self.read_tokens(cx).await;
+                }
             }
             RouterMsg::StatusWritten { rule, is_written } => {
                 self.status.with(|status| status.ended(&rule, is_written));
@@ -226,7 +239,7 @@ impl CloudRouter {
             return;
         }
         let wanted = self.rules.as_ref().map(Rules::all).unwrap_or_default();
-        self.publisher.publish(&wanted).await;
+        self.publisher.publish(&wanted, cx.env().traces()).await;
         self.publisher.complete().await;
         self.reconcile(cx).await;
     }
@@ -234,6 +247,7 @@ impl CloudRouter {
     /// Compares what nodes should hold with what was sent, as far as anything changed, and sends the difference. Where rules have no
     /// effect no node should hold any.
     async fn reconcile(&mut self, cx: &Context<RouterMsg>) {
+        self.say_without_effect(cx);
         let wanted = match &mut self.rules {
             None => Wanted::new(),
             Some(rules) => {
@@ -244,7 +258,7 @@ impl CloudRouter {
                 wanted
             }
         };
-        self.publisher.publish(&wanted).await;
+        self.publisher.publish(&wanted, cx.env().traces()).await;
         self.publisher.complete().await;
         let watched: &[&str] = if self.rules.is_some() { &[RULES, RULE_ENDPOINTS] } else { &[] };
         if self.dependencies.interruptions.are_whole(watched) {
@@ -254,6 +268,28 @@ impl CloudRouter {
         } else if !self.publisher.not_current().is_empty() && !std::mem::replace(&mut self.is_timed, true) {
             cx.after(AGAIN_AFTER, RouterMsg::Reconcile);
         }
+    }
+
+    /// Whoever wrote a rule that nothing comes of reads in its status what to set; once of each, as another CloudCore may serve them.
+    fn say_without_effect(&mut self, cx: &Context<RouterMsg>) {
+        let Some(cache) = &self.without_effect else { return };
+        let mut cache = cache.borrow_mut();
+        cache.take_moved();
+        if !cache.listed {
+            return;
+        }
+        let mut said = BTreeMap::new();
+        for (key, rule) in &cache.objects {
+            let (named, uid) = ((key.to_string(), rule.object.uid.clone()), rule.object.uid.as_str());
+            if !self.said.contains_key(&named) {
+                self.status.with(|status| status.said(key, uid, WITHOUT_EFFECT, cx.now()));
+            }
+            said.insert(named, String::new());
+        }
+        self.said = said;
+        let is_there =
+            |key: &ObjectKey, uid: &str| cache.objects.get(key).is_some_and(|rule| rule.object.uid == uid);
+        self.status.with(|status| status.retain(is_there));
     }
 
     /// These are the rules from now on. What keeps one from having an effect stands in its status.

@@ -63,15 +63,29 @@ impl PeerDoor {
     }
 }
 
+/// Which CloudCore it is.
+fn cloudcore(peer: &Peer) -> Option<String> {
+    peer.certificate().and_then(|shown| cloudcore_of_certificate(shown).ok())
+}
+
 impl Handler for PeerDoor {
-    async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
-        // The handshake has found that our CA signed it: so it did for every node, too.
-        let named = peer.certificate().map(|shown| cloudcore_of_certificate(shown));
-        let Some(Ok(cloudcore)) = named else {
+    /// The handshake has found that our CA signed it: so it did for every node, too. Whoever is no CloudCore is not even heard: frames
+    /// of HTTP/2 that ask for nothing cost work, too.
+    fn admits(&self, peer: &Peer) -> bool {
+        let is_cloudcore = cloudcore(peer).is_some();
+        if !is_cloudcore {
             let times = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
             events::peer_refused(&self.metrics, peer.address(), times);
-            let words = "only CloudCores pass calls on to each other here\n";
-            return body::sentence(StatusCode::FORBIDDEN, words);
+        }
+        is_cloudcore
+    }
+
+    async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
+        let Some(cloudcore) = cloudcore(peer) else {
+            return body::sentence(
+                StatusCode::FORBIDDEN,
+                "only CloudCores pass calls on to each other here\n",
+            );
         };
         if peer.identify(&cloudcore, false).is_err() {
             let words = "there are as many calls of other CloudCores as are taken: call again later\n";

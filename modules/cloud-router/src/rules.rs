@@ -8,6 +8,7 @@ use contract::NodeName;
 use contract::ids::{RULE_ENDPOINTS, RULES};
 use contract::router::RouterMsg;
 use kubewatch::{DesiredObjects, Interruptions, NodeIndex, Placement, SharedCache, WatchedKind};
+use serde_json::Value;
 
 use crate::rule;
 use crate::rule_table::{ReadRule, RuleTable};
@@ -17,18 +18,26 @@ pub(crate) const RULE: WatchedKind = WatchedKind {
     group_resource: RULES,
     group: "rules.kubeedge.io",
     version: "v1",
-    plural: "rules",
-    kind: "Rule",
-    reads: &[],
+    ..WatchedKind::core("rules", "Rule").reading(READ)
 };
 const RULE_ENDPOINT: WatchedKind = WatchedKind {
     group_resource: RULE_ENDPOINTS,
     group: "rules.kubeedge.io",
     version: "v1",
-    plural: "ruleendpoints",
-    kind: "RuleEndpoint",
-    reads: &[],
+    ..WatchedKind::core("ruleendpoints", "RuleEndpoint").reading(READ)
 };
+/// What is read of both. All of them are looked at when one changes, so it is kept taken apart.
+const READ: &[&str] = &["/metadata/creationTimestamp", "/spec"];
+
+/// Watches Rules, of which nothing is kept but which there are.
+pub(crate) fn watch_names(
+    client: &kube::Client,
+    interruptions: &Interruptions,
+    cx: &Context<RouterMsg>,
+) -> SharedCache {
+    let names = RULE.keeping(|_| Some(Value::Null));
+    kubewatch::watch(client, names, None, interruptions, cx, || RouterMsg::Reconcile)
+}
 
 /// What nodes should hold.
 pub(crate) type Wanted = BTreeMap<NodeName, DesiredObjects>;
@@ -71,14 +80,15 @@ impl Rules {
         }
         let mut touched = BTreeSet::new();
         for key in moved {
-            let node = rules.objects.get(&key).and_then(|rule| rule::node_of(&rule.value));
+            let node = rules.objects.get(&key).and_then(|rule| rule::node_of(&rule.value()));
             let placement = node.map(|node| Placement { node, needs: BTreeSet::new() });
             self.index.put(&key, placement, &mut touched);
         }
-        let read = rules.objects.iter();
-        let read = read.map(|(key, rule)| ReadRule { key, uid: &rule.object.uid, value: &rule.value });
-        let table =
-            RuleTable::of(read, |key| endpoints.objects.get(key).map(|endpoint| endpoint.value.clone()));
+        let read = rules
+            .objects
+            .iter()
+            .filter_map(|(key, rule)| Some(ReadRule { key, uid: &rule.object.uid, value: rule.parts()? }));
+        let table = RuleTable::of(read, |key| endpoints.objects.get(key)?.parts().cloned());
         drop((rules, endpoints));
         let wanted = touched.into_iter().map(|node| (node.clone(), self.desired(&node))).collect();
         Some((wanted, Some(table)))

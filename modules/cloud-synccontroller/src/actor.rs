@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use beehive::defect::{self, Defect};
+use beehive::trace::{self, Span, TraceContext};
 use beehive::{Actor, Address, AskError, Context, Env, Fault, Refusal, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
@@ -14,6 +15,7 @@ use contract::metamanager::{MetaDown, NotApplied};
 use contract::nodelease::NodeLeaseMsg;
 use contract::router::RouterMsg;
 use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncMsg, SyncStatus};
+use contract::{Change, traced};
 
 use crate::events;
 use crate::plan::{Current, Effect, Plan};
@@ -83,7 +85,11 @@ impl Actor for SyncController {
                 self.plan.list_begins(source);
                 Vec::new()
             }
-            SyncMsg::Upsert { node, object } => self.plan.upsert(&node, object, now),
+            SyncMsg::Upsert { node, object } => {
+                // It goes out with others, in a batch of its node.
+                cx.env().traces().follow(|| traced::on_the_way(&node, &object.key), trace::context());
+                self.plan.upsert(&node, object, now)
+            }
             SyncMsg::Delete { node, key } => self.plan.delete(&node, &key, now),
             SyncMsg::Flush => self.plan.flush(),
             SyncMsg::ListComplete(source) => self.plan.list_complete(source, now),
@@ -166,8 +172,9 @@ impl SyncController {
             }
             Effect::Send { node, session, batch, inventory, sequence, changes } => {
                 let Some(meta) = self.mailbox(&node, session) else { return };
+                let followed = followed(&node, &changes, cx.env());
                 let apply = move |reply| MetaDown::Apply { inventory, sequence, changes, reply };
-                self.send(node, session, batch, meta, apply, cx);
+                self.send((node, session, batch), followed, meta, apply, cx);
             }
             Effect::Flush => {
                 let myself = cx.myself();
@@ -227,19 +234,28 @@ impl SyncController {
 
     fn send(
         &self,
-        node: NodeName,
-        session: u64,
-        batch: u64,
+        (node, session, batch): (NodeName, u64, u64),
+        mut followed: Vec<FollowedChange>,
         meta: Address<MetaDown>,
         apply: impl FnOnce(beehive::Reply<Result<(), NotApplied>>) -> MetaDown + 'static,
         cx: &Context<SyncMsg>,
     ) {
-        let myself = cx.myself();
+        let (myself, env) = (cx.myself(), cx.env().clone());
         cx.spawn(async move {
-            let result = match meta.ask(ANSWER_DEADLINE, apply).await {
+            let parts = followed.iter().filter_map(|change| Some((change.place, change.span.context()?)));
+            let asked = trace::with_parts(parts, meta.ask(ANSWER_DEADLINE, apply)).await;
+            let result = match asked {
                 Ok(answer) => answer.map_err(not_applied),
                 Err(error) => Err(loss_of(error)),
             };
+            if let Err(loss) = &result {
+                for FollowedChange { span, subject, parent, .. } in &mut followed {
+                    span.fail(|| format!("{loss:?}"));
+                    // It is sent again.
+                    env.traces().follow(|| subject.clone(), Some(*parent));
+                }
+            }
+            drop(followed);
             let _ = myself.tell(SyncMsg::Applied { node, session, batch, result }).await;
         });
     }
@@ -252,6 +268,29 @@ impl SyncController {
             let _ = myself.tell(SyncMsg::StatusWritten { node, status, written }).await;
         });
     }
+}
+
+/// A change in a batch that somebody follows.
+struct FollowedChange {
+    place: usize,
+    /// It ends when the node has answered.
+    span: Span,
+    subject: String,
+    parent: TraceContext,
+}
+
+fn followed(node: &NodeName, changes: &[Change], env: &Env) -> Vec<FollowedChange> {
+    if !env.traces().is_on() {
+        return Vec::new();
+    }
+    let changes = changes.iter().enumerate().filter_map(|(place, change)| {
+        let subject = traced::on_the_way(node, change.key());
+        let parent = env.traces().take_of(|| subject.clone())?;
+        let span = env.traces().child("SyncController send", Some(parent));
+        let span = traced::named(span, change.key()).with("k8s.node.name", || node.to_string());
+        Some(FollowedChange { place, span, subject, parent })
+    });
+    changes.collect()
 }
 
 fn not_applied(answer: NotApplied) -> BatchFailure {

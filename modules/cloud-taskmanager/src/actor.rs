@@ -1,6 +1,7 @@
 //! TaskManager's actor.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Fault, Reply};
@@ -10,15 +11,17 @@ use contract::node_task::TaskKind;
 use contract::nodelease::NodeLeaseMsg;
 use contract::parsed::TaskReport;
 use contract::synccontroller::{Source, SyncMsg};
-use contract::{NodeName, ObjectKey};
+use contract::{NodeName, Object, ObjectKey};
 use fairshare::{Delivery, ReportQueues};
-use kubewatch::{DesiredObjects, Interruptions, Publisher, SharedCache};
+use kubewatch::{Cache, Cached, DesiredObjects, Interruptions, Publisher, SharedCache};
 
+use crate::due::{DueQueue, Rest};
+use crate::job::node_phase;
 use crate::patience::Patience;
 use crate::plan::{self, World};
-use crate::read_jobs::{OpenJob, ReadJob, ReadJobs};
+use crate::read_jobs::{Moved, OpenJob, ReadJobs};
 use crate::reports::TaskReports;
-use crate::watched::watched;
+use crate::watched::{watched, watched_without_effect};
 use crate::whose::{Ownership, Whose};
 use crate::writer::{self, Job};
 use crate::{desired, events, secret};
@@ -27,6 +30,8 @@ use crate::{desired, events, secret};
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// 4 jobs are worked on at once: each costs the API server some requests, and whoever may make jobs decides how many there are.
 const AT_ONCE: usize = 4;
+/// 100 ms in which what moves is gathered before it is looked at.
+const GATHER: Duration = Duration::from_millis(100);
 /// 500 ms before a session is looked at again that is not current because a watch has broken off.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -54,16 +59,21 @@ struct Work {
     uid: String,
     /// Its status is being written.
     is_busy: bool,
-    /// It waits for its turn to be written.
-    is_waiting: bool,
+    /// It is due anew since that began.
+    is_due: bool,
+    /// When it is written again though nothing moved but time.
+    rest: Rest,
     /// What nodes have said since.
     reports: BTreeMap<NodeName, (TaskReport, Vec<Reply<bool>>)>,
+    /// Of which job of this name, by its uid, this CloudCore has said that it has no effect, or that it is not read. It does so once:
+    /// another CloudCore, whose settings are others, may take it back.
+    is_told: Option<String>,
 }
 
 /// Whose turn it is in jobs on nodes.
 pub struct TaskManager {
     dependencies: Dependencies,
-    /// Empty: jobs have no effect.
+    /// All jobs. Where they have no effect each is told so, and that is all.
     caches: Vec<(TaskKind, SharedCache)>,
     reports: Option<ReportQueues<TaskReports>>,
     publisher: Publisher,
@@ -71,15 +81,21 @@ pub struct TaskManager {
     jobs: ReadJobs,
     work: BTreeMap<ObjectKey, Work>,
     whose: Ownership,
-    /// The jobs whose status is to be written, in the order in which that was found.
-    due: VecDeque<ObjectKey>,
+    /// The jobs whose status is to be written.
+    due: DueQueue,
     /// How many are being written.
     busy: usize,
     patience: Patience,
     /// The Secrets of jobs, by the jobs' uids; `None`: it is being read.
     secrets: BTreeMap<String, Option<String>>,
-    /// The nodes that were to hold jobs when that was published last.
-    published: BTreeSet<NodeName>,
+    /// What moved since the last look.
+    moved: BTreeSet<ObjectKey>,
+    /// The nodes that hold something else since the last look.
+    touched: BTreeSet<NodeName>,
+    /// The nodes that were linked since the last look.
+    risen: BTreeSet<NodeName>,
+    /// A look comes.
+    is_gathering: bool,
     is_timed: bool,
 }
 
@@ -95,11 +111,14 @@ impl TaskManager {
             jobs: ReadJobs::default(),
             work: BTreeMap::new(),
             whose: Ownership::default(),
-            due: VecDeque::new(),
+            due: DueQueue::default(),
             busy: 0,
             patience: Patience::default(),
             secrets: BTreeMap::new(),
-            published: BTreeSet::new(),
+            moved: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            risen: BTreeSet::new(),
+            is_gathering: false,
             is_timed: false,
         }
     }
@@ -110,18 +129,16 @@ impl Actor for TaskManager {
 
     async fn started(&mut self, cx: &mut Context<CloudTaskMsg>) -> Result<(), Fault> {
         let Dependencies { client, lease, hub, interruptions, enable, .. } = &self.dependencies;
-        if *enable {
-            let watch = |kind| {
-                let what = watched(kind);
-                kubewatch::watch(client, what, None, interruptions, cx, || CloudTaskMsg::Reconcile)
-            };
-            self.caches = TaskKind::ALL.map(|kind| (kind, watch(kind))).into();
-            cx.every(LOOK_EVERY, || CloudTaskMsg::Tick);
-        }
+        let watch = |kind| {
+            let what = if *enable { watched(kind) } else { watched_without_effect(kind) };
+            kubewatch::watch(client, what, None, interruptions, cx, || CloudTaskMsg::Reconcile)
+        };
+        self.caches = TaskKind::ALL.map(|kind| (kind, watch(kind))).into();
+        cx.every(LOOK_EVERY, || CloudTaskMsg::Tick);
         let reports = TaskReports { myself: cx.myself(), env: cx.env().clone(), traffic: Default::default() };
         self.reports = Some(ReportQueues::new(reports, lease.clone()));
         cx.spawn_tell(hub, CloudHubMsg::TellSessions { to: SessionReader::CloudTaskManager });
-        self.reconcile(cx).await;
+        self.look(cx).await;
         Ok(())
     }
 
@@ -138,39 +155,60 @@ impl Actor for TaskManager {
             }
             CloudTaskMsg::NodeUp { node, session } => {
                 self.linked.insert(node.clone(), session);
+                self.risen.insert(node.clone());
                 self.publisher.node_up(node, session, cx.now());
-                self.reconcile(cx).await;
+                self.gather(cx);
             }
             CloudTaskMsg::NodeDown { node, session } => {
                 self.linked.retain(|linked, open| *linked != node || *open != session);
                 self.publisher.node_down(&node, session);
             }
-            CloudTaskMsg::ListAgain => self.list_again(cx).await,
+            CloudTaskMsg::ListAgain => {
+                if self.publisher.list_again() {
+                    self.touched = self.jobs.nodes();
+                    self.look(cx).await;
+                }
+            }
             CloudTaskMsg::Reconcile => {
                 self.is_timed = false;
-                self.reconcile(cx).await;
+                self.gather(cx);
+            }
+            CloudTaskMsg::Gathered => {
+                self.is_gathering = false;
+                self.look(cx).await;
             }
             CloudTaskMsg::Tick => {
                 // Only what time moves: nothing is published by it.
-                self.consider_all(cx);
+                self.consider_time(cx);
             }
             CloudTaskMsg::Reported { node, report, reply } => self.reported(node, *report, reply, cx),
             CloudTaskMsg::StatusWritten { job, outcome } => {
                 self.busy = self.busy.saturating_sub(1);
-                // What could not be written is tried again at the next look.
+                // What could not be written is tried again when time has passed.
                 let is_due = self.work.get_mut(&job).is_some_and(|work| {
                     work.is_busy = false;
-                    outcome != JobWrite::Failed && !work.reports.is_empty()
+                    let is_due = std::mem::take(&mut work.is_due);
+                    if outcome == JobWrite::Failed {
+                        work.is_told = None;
+                    }
+                    outcome != JobWrite::Failed && (is_due || !work.reports.is_empty())
                 });
                 self.learn_whose(&job, outcome, cx);
-                if is_due {
+                if self.is_gone(&job) {
+                    self.forget(&job);
+                } else if is_due {
                     self.enlist(job);
                 }
                 self.write_next(cx);
             }
             CloudTaskMsg::SecretRead { uid, secret } => {
+                let of_it = self.jobs.open().filter(|(_, job)| job.uid == uid);
+                self.touched.extend(of_it.flat_map(|(_, job)| job.under_way.iter().cloned()));
                 match secret {
-                    Ok(secret) => drop(self.secrets.insert(uid, Some(secret))),
+                    Ok(secret) => {
+                        // Of a job that is gone it is not kept.
+                        self.secrets.entry(uid).and_modify(|known| *known = Some(secret));
+                    }
                     Err((why, _)) => {
                         events::secret_unread(cx.env(), &why);
                         self.secrets.remove(&uid);
@@ -180,7 +218,7 @@ impl Actor for TaskManager {
                         return Ok(());
                     }
                 }
-                self.reconcile(cx).await;
+                self.gather(cx);
             }
         }
         Ok(())
@@ -194,8 +232,9 @@ impl Actor for TaskManager {
             "jobs": jobs,
             "unreadable": unreadable,
             "leftAlone": self.whose.left_alone(),
-            "nodesAtWork": self.published.len(),
+            "nodesAtWork": self.publisher.nodes(),
             "waiting": self.due.len(),
+            "looks": self.jobs.looks(),
             "deliveries": self.reports.as_ref().map_or(0, ReportQueues::in_work),
         })
     }
@@ -203,90 +242,124 @@ impl Actor for TaskManager {
 
 /// What nodes should hold.
 impl TaskManager {
-    async fn list_again(&mut self, cx: &Context<CloudTaskMsg>) {
-        if !self.publisher.list_again() {
-            return;
+    /// Looks at what moved in a moment, together with what moves until then: each status that is written moves a job.
+    fn gather(&mut self, cx: &Context<CloudTaskMsg>) {
+        if !std::mem::replace(&mut self.is_gathering, true) {
+            cx.after(GATHER, CloudTaskMsg::Gathered);
         }
-        self.published.clear();
-        self.reconcile(cx).await;
     }
 
-    /// Compares what nodes should hold with what was sent, and sends the difference; then whose turn it is. Where jobs have no effect no
-    /// node should hold any.
-    async fn reconcile(&mut self, cx: &Context<CloudTaskMsg>) {
-        if !self.is_listed() {
+    /// Compares what nodes should hold with what was sent, and sends the difference; then whose turn it is. What did not move is not looked at.
+    /// Where jobs have no effect no node should hold any.
+    async fn look(&mut self, cx: &Context<CloudTaskMsg>) {
+        // What nodes hold does not wait for jobs that have no effect.
+        let has_effect = self.dependencies.enable;
+        if has_effect && !self.is_listed() {
             return;
         }
-        for (_, cache) in &self.caches {
-            // It is told of what moves from now on.
-            cache.borrow_mut().take_moved();
+        self.read_moved();
+        let not_current = self.publisher.not_current();
+        let mut nodes = std::mem::take(&mut self.touched);
+        nodes.extend(not_current.iter().cloned());
+        if !has_effect {
+            nodes.clear();
         }
-        let (mut wanted, unknown) = self.wanted(cx);
-        let holding: BTreeSet<NodeName> = wanted.keys().cloned().collect();
-        for node in self.published.difference(&holding) {
-            wanted.entry(node.clone()).or_default();
-        }
-        self.publisher.publish(&wanted).await;
-        self.published = holding;
+        let (wanted, mut unknown) = self.wanted(&nodes, cx);
+        self.publisher.publish(&wanted, cx.env().traces()).await;
         self.publisher.complete().await;
-        let resources: Vec<&str> = self.caches.iter().map(|(kind, _)| kind.resource()).collect();
+        let resources: Vec<&str> =
+            if has_effect { TaskKind::ALL.map(TaskKind::resource).into() } else { Vec::new() };
         if self.dependencies.interruptions.are_whole(&resources) {
-            for node in self.publisher.not_current() {
-                let unknown = unknown.get(&node).cloned().unwrap_or_default();
+            for node in not_current {
+                let unknown = unknown.remove(&node).unwrap_or_default();
                 self.publisher.current(&node, unknown).await;
             }
-        } else if !self.publisher.not_current().is_empty() && !std::mem::replace(&mut self.is_timed, true) {
+        } else if !not_current.is_empty() && !std::mem::replace(&mut self.is_timed, true) {
             cx.after(AGAIN_AFTER, CloudTaskMsg::Reconcile);
         }
-        self.consider_all(cx);
+        self.consider_moved(cx);
     }
 
     fn is_listed(&self) -> bool {
         self.caches.iter().all(|(_, cache)| cache.borrow().listed)
     }
 
-    /// What each node should hold, and what it should hold that is not known yet.
-    fn wanted(
-        &mut self,
-        cx: &Context<CloudTaskMsg>,
-    ) -> (BTreeMap<NodeName, DesiredObjects>, BTreeMap<NodeName, BTreeSet<ObjectKey>>) {
-        let (mut wanted, mut unknown) = (BTreeMap::<_, DesiredObjects>::new(), BTreeMap::new());
-        let mut uids = BTreeSet::new();
+    /// Takes in what moved in the caches, which tell of what moves from now on.
+    fn read_moved(&mut self) {
         for (kind, cache) in &self.caches {
-            for (key, job) in &cache.borrow().objects {
-                let ReadJob::Open(open) = self.jobs.read(*kind, &job.object, &job.value) else { continue };
-                let OpenJob { uid, spec: Ok(spec), under_way, .. } = &**open else { continue };
-                uids.insert(uid.clone());
-                if under_way.is_empty() {
+            let mut cache = cache.borrow_mut();
+            for key in cache.take_moved() {
+                let now = cache.objects.get(&key);
+                if now.is_some_and(|job| self.jobs.has(&key, &job.object)) {
+                    self.moved.insert(key);
                     continue;
                 }
-                let secret = match &spec.image_secret {
-                    None => None,
-                    Some(named) => match self.secrets.get(uid) {
-                        Some(Some(secret)) => Some(secret.as_str()),
-                        known => {
-                            if known.is_none() {
-                                self.secrets.insert(uid.clone(), None);
-                                read_secret(&self.dependencies.client, uid.clone(), named.clone(), cx);
-                            }
-                            for node in under_way {
-                                unknown.entry(node.clone()).or_insert_with(BTreeSet::new).insert(key.clone());
-                            }
-                            continue;
-                        }
-                    },
-                };
-                let version = (uid.as_str(), job.object.resource_version.as_str());
-                let Some(object) = desired::object(key, version, &job.value, secret) else { continue };
-                for node in under_way {
-                    wanted.entry(node.clone()).or_default().insert(key.clone(), object.clone());
+                let value = now.map(Cached::value);
+                let now = now.zip(value.as_deref()).map(|(job, value)| (&job.object, value));
+                let Moved { nodes, ended } = self.jobs.put(*kind, &key, now);
+                self.touched.extend(nodes);
+                if let Some(uid) = ended {
+                    self.patience.forget(&uid);
+                    self.whose.forget(&uid);
+                    self.secrets.remove(&uid);
+                }
+                self.moved.insert(key);
+            }
+        }
+    }
+
+    /// What each of these nodes should hold, and what it should hold that is not known yet.
+    fn wanted(
+        &mut self,
+        nodes: &BTreeSet<NodeName>,
+        cx: &Context<CloudTaskMsg>,
+    ) -> (BTreeMap<NodeName, DesiredObjects>, BTreeMap<NodeName, BTreeSet<ObjectKey>>) {
+        let (mut wanted, mut unknown) =
+            (BTreeMap::<_, DesiredObjects>::new(), BTreeMap::<_, BTreeSet<_>>::new());
+        for node in nodes {
+            let held = wanted.entry(node.clone()).or_default();
+            for key in self.jobs.on(node) {
+                match self.sent(&key, cx) {
+                    Ok(object) => held.extend(object.map(|object| (key, object))),
+                    Err(NotYetKnown) => drop(unknown.entry(node.clone()).or_default().insert(key)),
                 }
             }
         }
-        self.secrets.retain(|uid, _| uids.contains(uid));
         (wanted, unknown)
     }
+
+    /// What goes down of a job; `None`: nothing.
+    fn sent(
+        &mut self,
+        key: &ObjectKey,
+        cx: &Context<CloudTaskMsg>,
+    ) -> Result<Option<Arc<Object>>, NotYetKnown> {
+        let Some(OpenJob { uid, spec: Ok(spec), .. }) = self.jobs.get(key) else { return Ok(None) };
+        let secret = match &spec.image_secret {
+            None => None,
+            Some(named) => match self.secrets.get(uid) {
+                Some(Some(secret)) => Some(secret.as_str()),
+                Some(None) => return Err(NotYetKnown),
+                None => {
+                    let (uid, named) = (uid.clone(), named.clone());
+                    self.secrets.insert(uid.clone(), None);
+                    read_secret(&self.dependencies.client, uid, named, cx);
+                    return Err(NotYetKnown);
+                }
+            },
+        };
+        let caches = &self.caches;
+        Ok(self.jobs.sent(key, |job, version| {
+            let version = (job.uid.as_str(), version.resource_version.as_str());
+            caches.iter().find_map(|(_, cache)| {
+                desired::object(key, version, &cache.borrow().objects.get(key)?.value(), secret)
+            })
+        }))
+    }
 }
+
+/// A job's Secret is being read.
+struct NotYetKnown;
 
 fn read_secret(
     client: &kube::Client,
@@ -311,7 +384,8 @@ impl TaskManager {
         reply: Reply<bool>,
         cx: &Context<CloudTaskMsg>,
     ) {
-        let Some((_, cache)) = self.caches.iter().find(|(kind, _)| *kind == report.kind) else {
+        let cache = self.caches.iter().find(|(kind, _)| *kind == report.kind && self.dependencies.enable);
+        let Some((_, cache)) = cache else {
             reply.send(true);
             return;
         };
@@ -338,47 +412,89 @@ impl TaskManager {
         }
     }
 
-    /// Looks which jobs' status is to be another one.
-    fn consider_all(&mut self, cx: &Context<CloudTaskMsg>) {
+    /// Looks which of the jobs that moved, and of those whose nodes are here since, have a status that is to be another one.
+    fn consider_moved(&mut self, cx: &Context<CloudTaskMsg>) {
         if !self.is_listed() {
             return;
         }
+        let mut keys = std::mem::take(&mut self.moved);
+        for key in keys.iter().filter(|key| self.is_gone(key)).cloned().collect::<Vec<_>>() {
+            self.forget(&key);
+        }
+        let risen = std::mem::take(&mut self.risen);
+        if !risen.is_empty() {
+            let risen: BTreeSet<&str> = risen.iter().map(NodeName::as_str).collect();
+            let waits = |job: &OpenJob| {
+                let mut nodes = job.status.node_status.iter();
+                nodes.any(|node| node.phase == node_phase::PENDING && risen.contains(node.node_name.as_str()))
+            };
+            keys.extend(self.jobs.open().filter(|(_, job)| waits(job)).map(|(key, _)| key.clone()));
+        }
+        self.consider(keys, cx);
+    }
+
+    /// The same of those that time moves: nodes that say nothing, or are linked elsewhere, and what could not be written.
+    fn consider_time(&mut self, cx: &Context<CloudTaskMsg>) {
+        if !self.is_listed() {
+            return;
+        }
+        let now = cx.now();
+        let rests = |key: &ObjectKey| {
+            let version = self.jobs.version(key).unwrap_or_default();
+            self.work.get(key).is_some_and(|work| work.rest.holds(version, now))
+        };
+        let mut keys: BTreeSet<ObjectKey> =
+            self.jobs.open().map(|(key, _)| key).filter(|key| !rests(key)).cloned().collect();
+        let reported = self.work.iter().filter(|(_, work)| !work.reports.is_empty());
+        let reported: Vec<ObjectKey> = reported.map(|(key, _)| key.clone()).collect();
+        for key in reported {
+            keys.remove(&key);
+            self.enlist(key);
+        }
+        self.consider(keys, cx);
+    }
+
+    fn consider(&mut self, keys: BTreeSet<ObjectKey>, cx: &Context<CloudTaskMsg>) {
         let linked: BTreeSet<NodeName> = self.linked.keys().cloned().collect();
-        let (mut keys, mut open, mut due) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-        for (kind, cache) in &self.caches {
-            for (key, job) in &cache.borrow().objects {
-                keys.insert(key.clone());
-                let ReadJob::Open(job) = self.jobs.read(*kind, &job.object, &job.value) else { continue };
-                let timeout = job.spec.as_ref().map_or(Duration::MAX, |spec| spec.timeout);
-                let silent = self.patience.silent(&job.uid, &job.status, timeout, cx.now());
-                let is_due = match &job.spec {
-                    _ if self.whose.is_left_alone(&job.uid, cx.now()) => false,
-                    Err(_) => !job.status.is_over(),
-                    Ok(spec) => plan::is_due(&job.status, spec, &linked, &silent),
-                };
-                if is_due {
-                    due.push(key.clone());
+        let has_effect = self.dependencies.enable;
+        for key in keys {
+            let told = self.work.get(&key).and_then(|work| work.is_told.as_ref());
+            if let Some((_, uid, _)) = self.unread(&key) {
+                if has_effect && told != Some(&uid) {
+                    self.enlist(key);
                 }
-                open.insert(job.uid.clone());
+                continue;
+            }
+            let (patience, whose) = (&mut self.patience, &self.whose);
+            let is_due = self.jobs.is_due(&key, |job| match &job.spec {
+                _ if whose.is_left_alone(&job.uid, cx.now()) => false,
+                _ if !has_effect => told != Some(&job.uid) && plan::without_effect(&job.status) != job.status,
+                Err(_) => !job.status.is_over(),
+                Ok(spec) => {
+                    let silent = patience.silent(&job.uid, &job.status, spec.silence, cx.now());
+                    plan::is_due(&job.status, spec, &linked, &silent)
+                }
+            });
+            if is_due {
+                self.enlist(key);
             }
         }
-        self.jobs.retain(&keys);
-        let open = open.iter().map(String::as_str).collect();
-        self.patience.retain(&open);
-        self.whose.retain(&open);
-        // Who waits for an answer about a job that is gone hears that there is nothing to wait for.
-        self.work.retain(|key, work| {
-            let is_kept = work.is_busy || keys.contains(key);
-            if !is_kept {
-                confirm(std::mem::take(&mut work.reports), true);
-            }
-            is_kept
-        });
-        self.due.retain(|key| keys.contains(key));
-        let reported = self.work.iter().filter(|(_, work)| !work.reports.is_empty());
-        due.extend(reported.map(|(key, _)| key.clone()));
-        due.into_iter().for_each(|key| self.enlist(key));
         self.write_next(cx);
+    }
+
+    fn is_gone(&self, key: &ObjectKey) -> bool {
+        let has = |cache: &Cache| cache.objects.contains_key(key) || cache.unreadable.contains_key(key);
+        !self.caches.iter().any(|(_, cache)| has(&cache.borrow()))
+    }
+
+    /// The kind and the uid of a job that is there and could not be read, and why.
+    fn unread(&self, key: &ObjectKey) -> Option<(TaskKind, String, String)> {
+        self.caches.iter().find_map(|(kind, cache)| {
+            let cache = cache.borrow();
+            let is_read = cache.objects.contains_key(key);
+            let unread = cache.unreadable.get(key).filter(|unread| !is_read && !unread.uid.is_empty())?;
+            Some((*kind, unread.uid.clone(), unread.why.clone()))
+        })
     }
 
     /// Whose the job is whose status was to be written.
@@ -394,36 +510,59 @@ impl TaskManager {
         }
     }
 
+    /// Who waits for an answer about a job that is gone hears that there is nothing to wait for.
+    fn forget(&mut self, key: &ObjectKey) {
+        if self.work.get(key).is_some_and(|work| !work.is_busy)
+            && let Some(work) = self.work.remove(key)
+        {
+            confirm(work.reports, true);
+        }
+    }
+
     /// The status of this job is to be written when its turn has come.
     fn enlist(&mut self, key: ObjectKey) {
         let work = self.work.entry(key.clone()).or_default();
-        if !work.is_busy && !std::mem::replace(&mut work.is_waiting, true) {
-            self.due.push_back(key);
+        if work.is_busy {
+            work.is_due = true;
+        } else {
+            self.due.push(key);
         }
     }
 
     /// Has the next ones written, as many as may be at once.
     fn write_next(&mut self, cx: &Context<CloudTaskMsg>) {
         while self.busy < AT_ONCE {
-            let Some(key) = self.due.pop_front() else { return };
+            let Some(key) = self.due.pop() else { return };
             self.write(key, cx);
         }
     }
 
     /// Has the status of a job written, if that is there still.
     fn write(&mut self, key: ObjectKey, cx: &Context<CloudTaskMsg>) {
+        let refused = self.unread(&key);
         let Some(work) = self.work.get_mut(&key) else { return };
-        work.is_waiting = false;
+        if let Some((kind, uid, why)) = refused {
+            confirm(std::mem::take(&mut work.reports), true);
+            (work.is_busy, work.is_told) = (true, Some(uid.clone()));
+            work.uid.clone_from(&uid);
+            self.busy += 1;
+            let (client, env, myself) = (self.dependencies.client.clone(), cx.env().clone(), cx.myself());
+            let is_ours = self.whose.is_ours(&uid);
+            let job = Job { kind, key, uid, is_ours };
+            cx.spawn(async move {
+                let outcome = writer::refuse(&client, &job, &why, &env).await;
+                let _ = myself.tell(CloudTaskMsg::StatusWritten { job: job.key, outcome }).await;
+            });
+            return;
+        }
         let found = self.caches.iter().find_map(|(kind, cache)| {
             let cache = cache.borrow();
             let job = cache.objects.get(&key)?;
-            let silent = match self.jobs.read(*kind, &job.object, &job.value) {
-                ReadJob::Over => BTreeMap::new(),
-                ReadJob::Open(open) => {
-                    let timeout = open.spec.as_ref().map_or(Duration::MAX, |spec| spec.timeout);
-                    self.patience.silent(&open.uid, &open.status, timeout, cx.now())
-                }
-            };
+            let silent = self.jobs.get(&key).map_or_else(BTreeMap::new, |open| {
+                let timeout = open.spec.as_ref().map_or(Duration::MAX, |spec| spec.silence);
+                self.patience.silent(&open.uid, &open.status, timeout, cx.now())
+            });
+            work.rest.begin(&job.object.resource_version, cx.now());
             Some((*kind, job.object.uid.clone(), silent))
         });
         let Some((kind, uid, silent)) = found else {
@@ -432,6 +571,8 @@ impl TaskManager {
         };
         let linked: BTreeSet<NodeName> = self.linked.keys().cloned().collect();
         let mut world = World { linked, silent, ..World::default() };
+        let has_effect = self.dependencies.enable;
+        work.is_told = (!has_effect).then(|| uid.clone());
         let mut replies = BTreeMap::new();
         for (node, (report, waiting)) in std::mem::take(&mut work.reports) {
             world.reports.insert(node.clone(), report.clone());
@@ -444,7 +585,7 @@ impl TaskManager {
         let is_ours = self.whose.is_ours(&uid);
         let job = Job { kind, key, uid, is_ours };
         cx.spawn(async move {
-            let outcome = writer::write(&client, &job, world, &env).await;
+            let outcome = writer::write(&client, &job, has_effect.then_some(world), &env).await;
             confirm(replies, outcome != JobWrite::Failed);
             let _ = myself.tell(CloudTaskMsg::StatusWritten { job: job.key, outcome }).await;
         });

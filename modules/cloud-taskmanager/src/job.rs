@@ -35,8 +35,10 @@ pub struct JobSpec {
     pub nodes: NodeChoice,
     /// How many nodes at once, at least 1.
     pub concurrency: usize,
-    /// How long nothing new may be heard of a node: what an action may take, or several that are told together.
+    /// How long an action may take (`timeoutSeconds`).
     pub timeout: Duration,
+    /// How long nothing new may be heard of a node: what an action may take, or several that are told together.
+    pub silence: Duration,
     /// Which part of the nodes may fail: 0 to 1.
     pub failure_tolerate: f64,
     /// The Secret that registries are shown: its namespace and name.
@@ -86,10 +88,12 @@ fn common(job: &crd::NodeJobSpec, check_items: &[String]) -> Result<JobSpec, Str
         let item: String = item.chars().take(32).collect();
         return Err(format!("checkItems: `{item}` is none of cpu, mem and disk"));
     }
+    let timeout = timeout(job.timeout_seconds)?;
     Ok(JobSpec {
         nodes: choice(&job.node_names, job.label_selector.as_ref())?,
         concurrency: usize::try_from(job.concurrency.unwrap_or(CONCURRENCY)).unwrap_or(1).max(1),
-        timeout: timeout(job.timeout_seconds)?,
+        timeout,
+        silence: timeout,
         failure_tolerate: tolerate(&job.failure_tolerate)?,
         image_secret: None,
     })
@@ -171,7 +175,7 @@ fn config_update(spec: &crd::ConfigUpdateJobSpec) -> Result<JobSpec, String> {
 
 /// BackUp, Upgrade or Update, and RollBack are told together, by whichever edgecore runs then.
 fn told_together(spec: JobSpec) -> JobSpec {
-    JobSpec { timeout: spec.timeout * 3, ..spec }
+    JobSpec { silence: spec.timeout * 3, ..spec }
 }
 
 fn secret_name(text: &str) -> Result<Option<(String, String)>, String> {
@@ -262,6 +266,11 @@ impl JobStatus {
         matches!(self.phase.as_str(), job_phase::COMPLETED | job_phase::FAILURE)
     }
 
+    /// Whether nothing is left to be done, or heard.
+    pub fn is_ended(&self) -> bool {
+        self.is_over() && self.under_way().next().is_none()
+    }
+
     /// The nodes that are at it.
     pub fn under_way(&self) -> impl Iterator<Item = (NodeName, &NodeStatus)> {
         let busy = self.node_status.iter().filter(|node| node.phase == node_phase::IN_PROGRESS);
@@ -305,7 +314,10 @@ mod tests {
         let spec = read(|_| {}).unwrap();
         let names = ["a", "b"].map(|name| NodeName::parse(name).unwrap()).to_vec();
         assert_eq!(spec.nodes, NodeChoice::Names(names), "each once");
-        assert_eq!((spec.concurrency, spec.timeout), (1, Duration::from_secs(300)));
+        assert_eq!(
+            (spec.concurrency, spec.timeout, spec.silence),
+            (1, Duration::from_secs(300), Duration::from_secs(300))
+        );
         assert_eq!((spec.failure_tolerate, spec.image_secret), (0.0, None));
         let spec = read(|template| {
             template["concurrency"] = json!(-3);
@@ -326,7 +338,8 @@ mod tests {
             JobSpec::read(TaskKind::NodeUpgrade, &json!({ "spec": spec }))
         };
         assert_eq!(read(&|_| {}).unwrap().concurrency, 1);
-        assert_eq!(read(&|_| {}).unwrap().timeout, Duration::from_secs(900));
+        let spec = read(&|_| {}).unwrap();
+        assert_eq!((spec.timeout, spec.silence), (Duration::from_secs(300), Duration::from_secs(900)));
         for (key, value, said) in [
             ("version", json!("v0.2.0; reboot"), "version is no release"),
             ("version", json!(""), "version is no release"),
@@ -353,7 +366,7 @@ mod tests {
             JobSpec::read(TaskKind::ConfigUpdate, &json!({ "spec": spec }))
         };
         let spec = read(json!({"modules.edgeHub.heartbeat": "20", "no.such.key": "x"})).unwrap();
-        assert_eq!((spec.concurrency, spec.timeout), (3, Duration::from_secs(180)));
+        assert_eq!((spec.concurrency, spec.silence), (3, Duration::from_secs(180)));
         for (fields, said) in [
             (json!({}), "updateFields has 0; write 1 to 64"),
             (

@@ -8,7 +8,7 @@
 //! nodes, changes in its own informers' caches, and that a time has come.
 //! # Tells
 //! SyncController which jobs each node should hold: those of which a part is under way on it. The API server how far each job is, by
-//! compare-and-swap of its status; it is asked for Nodes and the Secret of a job's registries. NodeLease is asked what sessions are worth.
+//! compare-and-swap of its status, and of each that nothing is done where jobs have no effect; it is asked for Nodes and the Secret of a job's registries. NodeLease is asked what sessions are worth.
 //! # Keeps across a restart
 //! Nothing: all of it stands in the jobs' status, which every CloudCore reads alike. The nodes keep what they have done.
 //! # Never
@@ -20,6 +20,7 @@
 
 mod actor;
 mod desired;
+mod due;
 mod events;
 pub mod job;
 mod nodes;

@@ -1,7 +1,7 @@
 //! How long nodes have said nothing new of their parts. No clock is compared with another one: each CloudCore counts for itself from when it
 //! saw the last word, and begins anew when it is restarted. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use beehive::Moment;
@@ -12,8 +12,8 @@ use crate::job::JobStatus;
 /// Since when each part is as it is.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
-    /// By the job's uid and the node: how many actions had ended, and since when.
-    since: BTreeMap<(String, NodeName), (usize, Moment)>,
+    /// By the job's uid, and by the node: how many actions had ended, and since when.
+    since: BTreeMap<String, BTreeMap<NodeName, (usize, Moment)>>,
 }
 
 impl Patience {
@@ -26,25 +26,26 @@ impl Patience {
         now: Moment,
     ) -> BTreeMap<NodeName, usize> {
         let mut silent = BTreeMap::new();
-        let mut under_way = BTreeSet::new();
+        let before = self.since.remove(uid).unwrap_or_default();
+        let mut since = BTreeMap::new();
         for (node, entry) in status.under_way() {
             let ended = entry.action_flow.len();
-            let known = self.since.entry((uid.to_owned(), node.clone())).or_insert((ended, now));
-            if known.0 != ended {
-                *known = (ended, now);
-            }
+            let known = before.get(&node).filter(|known| known.0 == ended).copied();
+            let known = known.unwrap_or((ended, now));
             if now.since(known.1) >= timeout {
                 silent.insert(node.clone(), ended);
             }
-            under_way.insert(node);
+            since.insert(node, known);
         }
-        self.since.retain(|(job, node), _| job != uid || under_way.contains(node));
+        if !since.is_empty() {
+            self.since.insert(uid.to_owned(), since);
+        }
         silent
     }
 
-    /// Forgets the jobs that are not among these.
-    pub(crate) fn retain(&mut self, uids: &BTreeSet<&str>) {
-        self.since.retain(|(job, _), _| uids.contains(job.as_str()));
+    /// Forgets a job.
+    pub(crate) fn forget(&mut self, uid: &str) {
+        self.since.remove(uid);
     }
 }
 
@@ -75,7 +76,7 @@ mod tests {
         assert_eq!(silent(&status("InProgress", 1), 601), [(node, 1)].into());
         assert!(silent(&status("Unknown", 1), 602).is_empty());
         assert!(silent(&status("InProgress", 1), 603).is_empty(), "another turn");
-        patience.retain(&BTreeSet::new());
+        patience.forget("u");
         assert!(patience.since.is_empty());
     }
 }

@@ -16,6 +16,9 @@ const NODE_BYTES_MIN: usize = 400;
 /// 16 Nodes are asked for in one look.
 const LOOK_UPS_MAX: usize = 16;
 
+/// What is said of a job where jobs have no effect: whoever made it waits for something that does not come.
+pub const WITHOUT_EFFECT: &str = "nothing is done: modules.taskManager.enable is false in cloudcore.yaml (cloudCore.modules.taskManager.enable in the chart); set it, and restart CloudCore";
+
 /// What is known of a node that a job names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fitness {
@@ -59,6 +62,12 @@ pub fn failed(reason: &str) -> JobStatus {
     JobStatus { phase: job_phase::FAILURE.to_owned(), reason: reason.to_owned(), ..JobStatus::default() }
 }
 
+/// The status of a job where jobs have no effect. Its phase stays: the job goes on where it was when they have one.
+pub fn without_effect(status: &JobStatus) -> JobStatus {
+    let reason = if status.is_over() { status.reason.clone() } else { WITHOUT_EFFECT.to_owned() };
+    JobStatus { reason, ..status.clone() }
+}
+
 /// The nodes whose turn it is and that are not linked here: what the API server says of them decides whether they are waited for.
 pub fn to_look_up(status: &JobStatus, spec: &JobSpec, linked: &BTreeSet<NodeName>) -> Vec<NodeName> {
     if status.is_over() {
@@ -77,7 +86,7 @@ pub fn is_due(
     linked: &BTreeSet<NodeName>,
     silent: &BTreeMap<NodeName, usize>,
 ) -> bool {
-    if !silent.is_empty() || status.phase.is_empty() {
+    if !silent.is_empty() || status.phase.is_empty() || status.reason == WITHOUT_EFFECT {
         return true;
     }
     if verdict(status, spec).is_some() {
@@ -95,6 +104,9 @@ pub fn is_due(
 /// What the status is to be.
 pub fn advance(status: &JobStatus, spec: &JobSpec, world: &World) -> JobStatus {
     let mut next = status.clone();
+    if next.reason == WITHOUT_EFFECT {
+        next.reason.clear();
+    }
     for node in &mut next.node_status {
         let Ok(name) = NodeName::parse(&node.node_name) else { continue };
         if let Some(report) = world.reports.get(&name) {
@@ -104,8 +116,7 @@ pub fn advance(status: &JobStatus, spec: &JobSpec, world: &World) -> JobStatus {
         let is_silent = world.silent.get(&name) == Some(&node.action_flow.len());
         if node.phase == node_phase::IN_PROGRESS && is_silent && !world.reports.contains_key(&name) {
             node.phase = node_phase::UNKNOWN.to_owned();
-            let seconds = spec.timeout.as_secs();
-            node.reason = format!("nothing new was heard of it for {seconds} s (timeoutSeconds)");
+            node.reason = silence(spec);
         }
     }
     judge(&mut next, spec);
@@ -115,6 +126,17 @@ pub fn advance(status: &JobStatus, spec: &JobSpec, world: &World) -> JobStatus {
     }
     bound(&mut next);
     next
+}
+
+/// Why nobody waits for a node any more: in the numbers that stand in the job.
+fn silence(spec: &JobSpec) -> String {
+    let (silence, timeout) = (spec.silence.as_secs(), spec.timeout.as_secs());
+    if silence == timeout {
+        format!("nothing new was heard of it for {timeout} s (timeoutSeconds)")
+    } else {
+        // Several actions are told together.
+        format!("nothing new was heard of it for {silence} s, three times the {timeout} s of timeoutSeconds")
+    }
 }
 
 /// What a node says of its part. What has ended stays ended, and of two reports that one counts in which more has ended: whichever
@@ -256,7 +278,7 @@ mod tests {
 
     fn spec(concurrency: usize, failure_tolerate: f64) -> JobSpec {
         let (nodes, timeout) = (NodeChoice::Names(Vec::new()), Duration::from_secs(300));
-        JobSpec { nodes, concurrency, timeout, failure_tolerate, image_secret: None }
+        JobSpec { nodes, concurrency, timeout, silence: timeout, failure_tolerate, image_secret: None }
     }
 
     fn job(nodes: &[&str]) -> JobStatus {
@@ -337,6 +359,23 @@ mod tests {
     }
 
     #[test]
+    fn a_job_without_effect_says_so_until_it_has_one() {
+        let spec = spec(1, 0.0);
+        let fresh = without_effect(&JobStatus::default());
+        assert_eq!((fresh.phase.as_str(), fresh.reason.as_str()), ("", WITHOUT_EFFECT));
+        assert!(WITHOUT_EFFECT.len() <= contract::node_task::REASON_MAX);
+        let running = advance(&job(&["a"]), &spec, &linked(&["a"]));
+        let off = without_effect(&running);
+        assert_eq!(JobStatus { reason: String::new(), ..off.clone() }, running);
+        assert_eq!(without_effect(&off), off);
+        let due = |status: &JobStatus| is_due(status, &spec, &names(&["a"]), &BTreeMap::new());
+        assert!(due(&off) && !due(&running));
+        assert_eq!(advance(&off, &spec, &linked(&["a"])), running);
+        let over = failed("it makes no sense");
+        assert_eq!(without_effect(&over), over);
+    }
+
+    #[test]
     fn a_node_that_is_not_fit_fails_and_the_next_one_has_its_turn() {
         let unfit = |reason: &str| Fitness::Unfit(reason.to_owned());
         let status = begun(vec![
@@ -385,6 +424,11 @@ mod tests {
         assert_eq!(advance(&status, &spec, &other), status, "it has said something since");
         let status = advance(&status, &spec, &silent);
         assert_eq!(phases(&status), ["Unknown", "InProgress"]);
+        assert_eq!(status.node_status[0].reason, "nothing new was heard of it for 300 s (timeoutSeconds)");
+        let together = JobSpec { silence: spec.timeout * 3, ..spec.clone() };
+        let told = advance(&advance(&job(&all), &spec, &linked(&all)), &together, &silent);
+        let sentence = "nothing new was heard of it for 900 s, three times the 300 s of timeoutSeconds";
+        assert_eq!(told.node_status[0].reason, sentence);
         let late = said(&all, "a", report(TaskPhase::InProgress, &["Check"]));
         assert_eq!(phases(&advance(&status, &spec, &late)), ["Unknown", "InProgress"]);
         let late = said(&all, "a", report(TaskPhase::Successful, &["Check", "Pull"]));

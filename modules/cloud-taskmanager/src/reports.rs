@@ -29,6 +29,11 @@ impl ReportWriter for TaskReports {
     const UNKNOWN: &'static str = "taskmanager_report_unknown";
     const MALFORMED: &'static str = "taskmanager_report_malformed";
     const TURNED_AWAY: &'static str = "taskmanager_message_turned_away";
+    const SPAN: &'static str = "TaskManager write status";
+
+    fn describe((row, report): &Self::Write) -> (Vec<i64>, String) {
+        (vec![*row], format!("{} {}", report.kind.word(), report.job))
+    }
 
     fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<Self::Write> {
         let mut sorted = SortedReports { steps: Vec::new(), refused: Vec::new() };

@@ -1,7 +1,7 @@
 //! Whose a job is. While nodes move over from KubeEdge one by one its CloudCore has the others, and reads the same jobs: one that names a node
 //! of its is not done here, and its status is not written. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use beehive::Moment;
@@ -45,9 +45,9 @@ impl Ownership {
         self.0.values().filter(|(whose, _)| *whose == Whose::Anothers).count()
     }
 
-    /// Forgets the jobs that are not among these.
-    pub(crate) fn retain(&mut self, uids: &BTreeSet<&str>) {
-        self.0.retain(|uid, _| uids.contains(uid.as_str()));
+    /// Forgets a job that is over or gone.
+    pub(crate) fn forget(&mut self, uid: &str) {
+        self.0.remove(uid);
     }
 }
 
@@ -67,7 +67,7 @@ mod tests {
         // Its last node has moved over.
         assert!(!jobs.found("a", Whose::Ours, at(121)));
         assert!(jobs.is_ours("a") && !jobs.is_left_alone("a", at(122)) && jobs.left_alone() == 0);
-        jobs.retain(&BTreeSet::new());
+        jobs.forget("a");
         assert!(!jobs.is_ours("a"));
     }
 }

@@ -6,9 +6,9 @@ use beehive::{Env, Fault};
 use contract::ObjectKey;
 use contract::cloudtaskmanager::JobWrite;
 use contract::node_task::TaskKind;
-use kube::api::{Api, DynamicObject, PostParams};
-use kubewatch::status_code;
-use serde_json::Value;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kubewatch::{WatchedObject, status_code};
+use serde_json::{Value, json};
 
 use crate::job::{JobSpec, JobStatus, nodes_of};
 use crate::nodes::{self, Unfound};
@@ -29,10 +29,34 @@ pub(crate) struct Job {
     pub(crate) is_ours: bool,
 }
 
-/// Brings the status in line with `world`, if the job is ours. Done is also what never can be.
-pub(crate) async fn write(client: &kube::Client, job: &Job, mut world: World, env: &Env) -> JobWrite {
-    match try_write(client, job, &mut world, env).await {
+/// Brings the status in line with `world`, if the job is ours; `None`: jobs have no effect. Done is also what never can be.
+pub(crate) async fn write(client: &kube::Client, job: &Job, mut world: Option<World>, env: &Env) -> JobWrite {
+    match try_write(client, job, world.as_mut(), env).await {
         Ok(outcome) => outcome,
+        Err(error) => {
+            events::status_not_written(env, &job.key, &Fault::from_error(&error).reason);
+            JobWrite::Failed
+        }
+    }
+}
+
+/// Says of a job that is not read that it has failed, and why. Nothing of it is read for that: it may be large. Answers whether that is
+/// written, or never can be.
+pub(crate) async fn refuse(client: &kube::Client, job: &Job, why: &str, env: &Env) -> JobWrite {
+    let jobs: Api<WatchedObject> = Api::all_with(client.clone(), &watched(job.kind).api_resource());
+    let reason = format!("CloudCore does not read the job: {why}");
+    let failed = plan::failed(&reason);
+    // With the uid, so that it is of no other job of this name.
+    let patch = json!({
+        "metadata": { "uid": job.uid },
+        "status": { "phase": failed.phase, "reason": failed.reason },
+    });
+    match jobs.patch_status(&job.key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => {
+            events::job_moved(env, &job.key, &failed.phase, &reason);
+            JobWrite::Done
+        }
+        Err(error) if matches!(status_code(&error), Some(404 | 409 | 422)) => JobWrite::Done,
         Err(error) => {
             events::status_not_written(env, &job.key, &Fault::from_error(&error).reason);
             JobWrite::Failed
@@ -43,7 +67,7 @@ pub(crate) async fn write(client: &kube::Client, job: &Job, mut world: World, en
 async fn try_write(
     client: &kube::Client,
     job: &Job,
-    world: &mut World,
+    mut world: Option<&mut World>,
     env: &Env,
 ) -> Result<JobWrite, kube::Error> {
     let jobs: Api<DynamicObject> = Api::all_with(client.clone(), &watched(job.kind).api_resource());
@@ -61,7 +85,10 @@ async fn try_write(
                 return Ok(JobWrite::LeftAlone);
             }
         }
-        let next = next(client, job, &held.data, &status, world).await?;
+        let next = match &mut world {
+            Some(world) => next(client, job, &held.data, &status, world).await?,
+            None => plan::without_effect(&status),
+        };
         if next == status {
             return Ok(JobWrite::Done);
         }

@@ -38,6 +38,8 @@ pub enum CloudTaskMsg {
     ListAgain,
     /// The informers' caches have changed.
     Reconcile,
+    /// What moved was gathered: look at it.
+    Gathered,
     /// A report of a node whose session was found open: write it.
     Reported {
         /// The node.
@@ -85,6 +87,7 @@ impl Message for CloudTaskMsg {
             CloudTaskMsg::NodeDown { .. } => "NodeDown",
             CloudTaskMsg::ListAgain => "ListAgain",
             CloudTaskMsg::Reconcile => "Reconcile",
+            CloudTaskMsg::Gathered => "Gathered",
             CloudTaskMsg::Reported { .. } => "Reported",
             CloudTaskMsg::StatusWritten { .. } => "StatusWritten",
             CloudTaskMsg::SecretRead { .. } => "SecretRead",

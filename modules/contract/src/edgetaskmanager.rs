@@ -30,7 +30,7 @@ pub enum EdgeTaskMsg {
         /// Why the node is not fit.
         outcome: Result<(), String>,
     },
-    /// An image was pulled, or was not.
+    /// A try to pull an image has ended.
     Pulled {
         /// The job's uid.
         uid: String,
@@ -41,8 +41,8 @@ pub enum EdgeTaskMsg {
     Fetched {
         /// The job's uid.
         uid: String,
-        /// Why not.
-        outcome: Result<(), String>,
+        /// The SHA-256 of the file; or why there is none.
+        outcome: Result<String, String>,
     },
     /// The settings were held against what the job wants of them.
     Examined {

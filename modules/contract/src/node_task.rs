@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use thiserror::Error;
 
+use crate::content_hash;
 use crate::ids::{CONFIG_UPDATE_JOBS, IMAGE_PRE_PULL_JOBS, NODE_UPGRADE_JOBS};
 
 /// Where the object that goes down has the Secret that registries are shown, as the API server has it.
@@ -158,6 +160,24 @@ pub struct TaskProgress {
     pub to_version: String,
 }
 
+/// What of a job's `spec` is the cloud's alone: on which nodes, how many at once, and how many may fail.
+const OF_THE_CLOUD: [&str; 4] = ["nodeNames", "labelSelector", "concurrency", "failureTolerate"];
+
+/// A mark of all that a node acts upon in a job: its `spec` but for what is the cloud's. What a node has looked at, and what somebody there has
+/// confirmed, is this and nothing else. It is kept over restarts and releases: neither defaults nor what this release knows of a field have a
+/// part in it, nor has the Secret of registries, which may be a newer one.
+pub fn acted_upon(kind: TaskKind, job: &Value) -> String {
+    let mut spec = job.get("spec").cloned().unwrap_or_default();
+    let fields = match kind {
+        TaskKind::ImagePrePull => spec.get_mut("imagePrePullTemplate"),
+        TaskKind::NodeUpgrade | TaskKind::ConfigUpdate => Some(&mut spec),
+    };
+    if let Some(Value::Object(fields)) = fields {
+        fields.retain(|name, _| !OF_THE_CLOUD.contains(&name.as_str()));
+    }
+    content_hash(&spec)
+}
+
 /// A sentence within [`REASON_MAX`], without what a terminal would obey.
 pub fn sentence(text: &str) -> String {
     let mut text: String = text.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect();
@@ -297,6 +317,7 @@ fn is_version(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_release_is_a_version_and_an_image_and_nothing_else() {
@@ -342,6 +363,33 @@ mod tests {
         }
         assert_eq!((TaskKind::of_word("Job"), TaskKind::of_resource("pods")), (None, None));
         assert_eq!(TaskPhase::of_word("Unknown"), None, "that is the cloud's word");
+    }
+
+    #[test]
+    fn the_mark_of_a_job_moves_with_what_a_node_acts_upon_alone() {
+        let of = |spec: Value| acted_upon(TaskKind::NodeUpgrade, &json!({ "spec": spec }));
+        let before = of(json!({"version": "v0.2.0", "image": "r/p", "nodeNames": ["a"]}));
+        assert_eq!(before, "3b6951d2be597878d0cbccb737153472", "it is kept by releases before this one");
+        assert_eq!(before, of(json!({"image": "r/p", "version": "v0.2.0", "concurrency": 9})));
+        for other in [
+            json!({"version": "v0.3.0", "image": "r/p"}),
+            json!({"version": "v0.2.0", "image": "r/q"}),
+            json!({"version": "v0.2.0", "image": "r/p", "requireConfirmation": false}),
+            json!({"version": "v0.2.0", "image": "r/p", "imageDigestGatter": {"amd64": "sha256:0"}}),
+            json!({"version": "v0.2.0", "image": "r/p", "timeoutSeconds": 1}),
+            json!(null),
+        ] {
+            assert_ne!(before, of(other.clone()), "{other}");
+        }
+        let pull = |template: Value, secret: &str| {
+            let job = json!({"spec": {"imagePrePullTemplate": template}, SECRET_FIELD: secret});
+            acted_upon(TaskKind::ImagePrePull, &job)
+        };
+        assert_eq!(
+            pull(json!({"images": ["a"], "nodeNames": ["n"]}), "s"),
+            pull(json!({"images": ["a"]}), "newer")
+        );
+        assert_ne!(pull(json!({"images": ["a"]}), "s"), pull(json!({"images": ["b"]}), "s"));
     }
 
     #[test]

@@ -283,6 +283,11 @@ impl NodeReport {
 }
 
 impl Unparsed<UpReport> {
+    /// Its key in its node's outbox, under which a newer one replaces it: for the node, whose own word it is.
+    pub fn newest_key(&self) -> Option<String> {
+        self.0.newest_key()
+    }
+
     /// What kind of object it is about: all of it that nobody has to check.
     pub fn kind(&self) -> &'static str {
         match &self.0 {

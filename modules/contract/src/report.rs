@@ -151,11 +151,16 @@ pub enum UpReport {
 }
 
 impl UpReport {
+    /// The outbox key of the status of a pod of this uid.
+    pub fn pod_status_key(uid: &str) -> String {
+        format!("pod/{uid}")
+    }
+
     /// The outbox key under which a newer report replaces an older one; `None` for reports that all count.
     pub fn newest_key(&self) -> Option<String> {
         match self {
             UpReport::Node { .. } => Some("node".to_owned()),
-            UpReport::PodStatus { uid, .. } => Some(format!("pod/{uid}")),
+            UpReport::PodStatus { uid, .. } => Some(UpReport::pod_status_key(uid)),
             // Not the same key as the status: both must arrive.
             UpReport::PodGone { uid, .. } => Some(format!("gone/{uid}")),
             UpReport::Event { .. } => None,

@@ -22,8 +22,8 @@ pub const STATIC_PODS_FACT: &str = "static-pod";
 /// them, and Edged begins these pods.
 pub const RELEASED_PODS_FACT: &str = "released-pod";
 
-/// The first key of the parts of jobs that somebody on the node has confirmed, by the jobs' uids, without a value: the node's kubelet API
-/// writes them, and TaskManager goes on with these parts.
+/// The first key of the parts of jobs that somebody on the node has confirmed, by the jobs' uids: the mark ([`crate::node_task::acted_upon`]) of
+/// what was confirmed. The node's kubelet API writes them, and TaskManager goes on with these parts as long as they have this mark.
 pub const CONFIRMED_TASKS_FACT: &str = "confirmed-task";
 
 /// The first key of the pods that another daemon's edge node (KubeEdge's) ran before this one took the node over, by their uids,

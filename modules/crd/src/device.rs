@@ -34,7 +34,7 @@ pub struct DeviceSpec {
     /// The edge node that has the device. Another name moves the device there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
-    /// What can be read from and written to the device. Names are unique.
+    /// What can be read from and written to the device. Each has a name, and no two have the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub properties: Vec<DeviceProperty>,
     /// Methods that can be called through the mapper's REST API.

@@ -20,7 +20,7 @@ use crate::node_job::{NodeJobSpec, NodeJobStatus, NodePartStatus};
     doc = "Images that edge nodes pull before they are needed.",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1)
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ImagePrePullJobSpec {

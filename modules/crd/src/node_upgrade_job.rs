@@ -21,7 +21,7 @@ use crate::node_job::{NodeJobSpec, NodeJobStatus, NodePartStatus};
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1)
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeUpgradeJobSpec {

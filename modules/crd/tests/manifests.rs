@@ -133,6 +133,21 @@ fn what_is_written_for_an_older_version_is_refused_with_what_to_write() {
     }
 }
 
+/// Nodes act upon what they have looked at. A rule on the spec alone would let go of one that is taken away and written anew.
+#[test]
+fn a_job_stays_as_it_was_made() {
+    for plural in ["imageprepulljobs", "nodeupgradejobs", "configupdatejobs"] {
+        let schema = schema(plural);
+        let rules = |schema: &Value| schema["x-kubernetes-validations"][0].clone();
+        let (of_job, of_spec) = (rules(&schema), rules(at(&schema, "spec")));
+        assert_eq!(of_job["rule"], "has(self.spec) == has(oldSelf.spec)", "{plural}");
+        assert_eq!(of_spec["rule"], "self == oldSelf", "{plural}");
+        for message in [&of_job["message"], &of_spec["message"]] {
+            assert!(message.as_str().unwrap().contains("make another one"), "{message}");
+        }
+    }
+}
+
 /// A server shows the first result of a path with `[*]`, and no other.
 #[test]
 fn kubectl_get_shows_what_was_reported() {
@@ -340,6 +355,7 @@ fn only_values_are_required() {
     assert_eq!(
         required,
         [
+            "devices.spec.properties.[].name",
             "devices.spec.properties.[].desired.value",
             "devicestatuses.status.twins.[].observedDesired.value",
             "devicestatuses.status.twins.[].reported.value",
@@ -363,6 +379,33 @@ fn only_values_are_required() {
             "configupdatejobs.status.phase",
         ]
     );
+}
+
+/// Two who apply one Device each have what they wrote, property by property. What KubeEdge has as one value stays one.
+#[test]
+fn a_property_is_itself_by_its_name_and_no_other_list_has_keys() {
+    fn walk(schema: &Value, path: &str, keyed: &mut Vec<String>) {
+        if schema["x-kubernetes-list-type"] == "map" {
+            keyed.push(format!("{path} {}", schema["x-kubernetes-list-map-keys"]));
+            assert_eq!(
+                schema["items"]["required"], schema["x-kubernetes-list-map-keys"],
+                "an API server asks for it"
+            );
+        }
+        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+            walk(inner, &format!("{path}.{name}"), keyed);
+        }
+        for inner in ["items", "additionalProperties"] {
+            if schema[inner].is_object() {
+                walk(&schema[inner], path, keyed);
+            }
+        }
+    }
+    let mut keyed = Vec::new();
+    for crd in crd::manifests() {
+        walk(&schema(&crd.spec.names.plural), &crd.spec.names.plural, &mut keyed);
+    }
+    assert_eq!(keyed, [r#"devices.spec.properties ["name"]"#]);
 }
 
 #[test]

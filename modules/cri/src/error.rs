@@ -128,7 +128,7 @@ impl Error {
     }
 
     /// The error of a pull as a kubelet shows it: what the runtime said, with the code in front where it says more than
-    /// `Unknown`.
+    /// `Unknown` (Kubernetes: `pullImageV1` of cri-client's `remote_image.go` strips that one, and no other).
     #[must_use]
     pub fn pull_text(&self) -> String {
         match self {

@@ -1,7 +1,7 @@
 //! How a daemon starts, runs its hive and ends: log, signals, systemd, exit code. The same for every daemon.
 //!
 //! # Owns
-//! The log on the standard error, the runtime of the hive's thread, the signals.
+//! The log on the standard error, the runtime of the hive's thread, the signals, and which pages of the program's code are memory.
 //! # Accepts
 //! SIGTERM, SIGINT, SIGHUP and SIGQUIT: each stops the daemon in order, as with KubeEdge's. SIGUSR1: the daemon writes into its log
 //! what every actor shows of itself and what was counted, as JSON. `RUST_LOG`, `NO_COLOR`, `NOTIFY_SOCKET` and `JOURNAL_STREAM` of
@@ -22,9 +22,11 @@ mod cut;
 mod files;
 mod journal;
 pub mod log;
+pub mod memory;
 pub mod names;
 pub mod notify;
 mod run;
+mod text_pages;
 mod thinning;
 
 use std::io::Write as _;

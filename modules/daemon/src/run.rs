@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use beehive::{Blocked, BlockingWork, Ended, HiveReport, Inspector, Thread};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{files, log, names, notify, sentence};
+use crate::{files, log, memory, names, notify, sentence, text_pages};
 
 /// 10 s: what a stop may take. Kubernetes kills after 30, systemd after 90.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -104,8 +104,12 @@ async fn serve_within(mut daemon: impl Running, stop_within: Duration) -> Result
     let mut signals = Signals::listen()?;
     daemon.inspector().when_blocked(BLOCKED_FOR, |blocked| end(&blocked));
     notify::tell("READY=1");
+    let mut giving_back = std::pin::pin!(memory::keep_giving_back());
+    let mut idle = text_pages::Times::begin();
     let ended_by = loop {
         tokio::select! {
+            () = &mut giving_back => {}
+            () = idle.next() => text_pages::give_back(),
             reason = daemon.gave_up() => break Err(reason),
             signal = signals.next() => match signal {
                 Signalled::Stop(signal) => {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use apimachinery::NamespacedName;
+use beehive::trace::{Span, Traces};
 use beehive::{Actor, Address, Context, Fault, Policy};
 use bytes::Bytes;
 use contract::devicerules::DeviceRulesMsg;
@@ -23,7 +24,7 @@ use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
 use contract::ids::DeviceName;
 use contract::metamanager::MetaMsg;
-use contract::{ChangedObjects, NodeName};
+use contract::{ChangedObjects, NodeName, traced};
 use edge_store::{Store, Write};
 
 use self::publisher::Publications;
@@ -85,6 +86,8 @@ pub struct DeviceTwin {
     rules_actor: Option<Address<DeviceRulesMsg>>,
     /// They know that this life has begun.
     rules_know: bool,
+    /// What is followed, if anything is.
+    traces: Option<Traces>,
 }
 
 impl DeviceTwin {
@@ -123,6 +126,7 @@ impl DeviceTwin {
             has_read: false,
             rules_actor: None,
             rules_know: false,
+            traces: None,
         }
     }
 
@@ -144,6 +148,7 @@ impl Actor for DeviceTwin {
 
     async fn started(&mut self, cx: &mut Context<TwinMsg>) -> Result<(), Fault> {
         self.publications = Some(Publications::start(&self.bus, cx));
+        self.traces = Some(cx.env().traces().clone()).filter(Traces::is_on);
         self.load(cx).await?;
         self.objects_changed(ChangedObjects::Any, cx).await?;
         self.push_all(cx);
@@ -275,12 +280,29 @@ impl DeviceTwin {
             return Ok(());
         }
         let reports = writes.iter().any(|write| matches!(write, Write::Enqueue { .. }));
+        let followed = self.traces.as_ref().map(|traces| (traces, reporting(&writes, traces)));
         self.store.commit(writes).await.map_err(|error| Fault::from_error(&error).reason)?;
+        if let Some((traces, spans)) = followed {
+            for (key, span) in spans {
+                traces.follow(|| traced::reported(&key), span.context());
+            }
+        }
         if reports {
             let _ = self.meta.try_tell(MetaMsg::OutboxGrew);
         }
         Ok(())
     }
+}
+
+/// The steps of devices' traces in which something of them is reported, by the reports' keys.
+fn reporting(writes: &[Write], traces: &Traces) -> Vec<(String, Span)> {
+    let spans = writes.iter().filter_map(|write| {
+        let Write::Enqueue { key, .. } = write else { return None };
+        let device = traced::about(key)?;
+        let span = traces.step("DeviceTwin report", traces.of(|| traced::held(&device)));
+        span.is_followed().then(|| (key.clone(), traced::named(span, &device)))
+    });
+    spans.collect()
 }
 
 fn millis(time: SystemTime) -> i64 {

@@ -7,6 +7,7 @@ use apimachinery::{NamespacedName, ObjectKey};
 use contract::ChangedObjects;
 use contract::ids::DeviceName;
 use contract::ids::{DEVICE_MODELS, DEVICES, PODS};
+use contract::json_values::{VALUES_MAX, has_at_most};
 use crd::{Device, DeviceModel};
 use edge_store::{Lookup, Store, StoreError, StoredObject};
 use serde::de::DeserializeOwned;
@@ -81,6 +82,7 @@ impl ReadObjects {
     fn take(&mut self, key: &ObjectKey, lookup: Lookup) {
         if key.resource == PODS {
             let pod = self.seen(key, lookup, |object| {
+                bounded(&object.json)?;
                 let identity = identity::of_pod(&object.json).map_err(|error| error.to_string())?;
                 Ok(Pod { uid: object.uid, identity })
             });
@@ -127,9 +129,35 @@ impl ReadObjects {
     }
 }
 
-/// An object's JSON; members that are null are none.
+/// An object's JSON; members that are null are none. One of too many values is not taken apart.
 pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+    bounded(json)?;
     let mut value: serde_json::Value = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     crd::without_nulls(&mut value);
     serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+fn bounded(json: &[u8]) -> Result<(), String> {
+    if has_at_most(json, VALUES_MAX) {
+        return Ok(());
+    }
+    Err(format!("it is too large: it has more than {VALUES_MAX} values, lists and maps counted"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_of_too_many_values_is_not_taken_apart_and_says_why() {
+        let device = |values: usize| {
+            let list = vec!["\"a\""; values].join(",");
+            format!(
+                r#"{{"metadata":{{"name":"d","namespace":"n"}},"spec":{{"protocol":{{"protocolName":"p","configData":{{"x":[{list}]}}}}}}}}"#
+            )
+        };
+        assert!(parse::<Device>(device(VALUES_MAX - 20).as_bytes()).is_ok());
+        let why = parse::<Device>(device(360_000).as_bytes()).unwrap_err();
+        assert!(why.contains("more than 40000 values"), "{why}");
+    }
 }

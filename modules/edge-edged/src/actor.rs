@@ -28,7 +28,7 @@ use crate::node::report::NodeReporter;
 use crate::node::status;
 use crate::plan::{self, StoredPods};
 use crate::pod::admission::{Admission, Capacity, NodeTraits};
-use crate::pod::allocation::{self, Allocations, NodePolicies};
+use crate::pod::allocation::Allocations;
 use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
 use crate::pod::held;
 use crate::pod::id::PodId;
@@ -39,7 +39,6 @@ use crate::pod::resource_admission::ResourceAdmission;
 use crate::pod::worker::PodWorker;
 use crate::runs::{CarefulStart, RunRecord, Why};
 use crate::runtime::app_armor;
-use crate::runtime::huge_pages;
 use crate::runtime::pleg::{Listing, Pleg};
 use crate::runtime::sysctls::Sysctls;
 use crate::settings::Settings;
@@ -58,7 +57,7 @@ const ENDS_TOGETHER: Duration = Duration::from_millis(100);
 
 /// Runs the node's pods.
 pub struct Edged {
-    settings: Settings,
+    pub(crate) settings: Settings,
     runtime: Arc<dyn Runtime>,
     pub(crate) store: EdgedStore,
     meta: Address<MetaMsg>,
@@ -82,7 +81,7 @@ pub struct Edged {
     pub(crate) is_waited_for: bool,
     /// What the runtime and the disk had when they were last listed, and that had no worker.
     pub(crate) left: Option<Vec<(PodId, Option<u32>)>>,
-    allocations: Allocations,
+    pub(crate) allocations: Allocations,
     /// Who says what volumes hold.
     volume_stats: Option<Address<VolumeStatsMsg>>,
     /// The static pods that were kept for the node's kubelet API, by their hashes.
@@ -208,6 +207,9 @@ impl Actor for Edged {
         };
         cx.spawn(pleg.run());
         cx.every(self.settings.report_node_every, || EdgedMsg::Tick);
+        for event in self.store.found() {
+            deps.node_event(event.kind, event.reason, &event.message);
+        }
         self.recall_runs(cx).await;
         self.reconcile(cx).await;
         self.tick(cx);
@@ -349,18 +351,14 @@ impl Edged {
         };
         let admission = Admission::new(capacity.clone(), node);
         let before = self.pods.intents();
-        let pressure = self.deps.as_ref().map(|deps| deps.pressure.get()).unwrap_or_default();
+        let pressure = self.deps.as_ref().map(|deps| deps.pressure()).unwrap_or_default();
         let mut updates = plan::updates(&pods, &before, pressure, admission);
         for update in updates.iter_mut().filter(|update| update.pod.is_static) {
             update.mirror = mirrors::of(&mirrors, &update.pod).cloned();
             update.in_cloud = update.mirror.is_some();
         }
         let active = plan::active(&pods, &updates);
-        self.allocations.node = self.node_policies();
-        self.allocations.settle(&mut updates, asking, &active, &capacity);
-        if updates.iter().any(|update| update.resize_pending.is_some()) {
-            self.reconcile_at(cx.now() + allocation::AGAIN, cx);
-        }
+        self.settle_resizes(&mut updates, asking, &active, &capacity, cx);
         if let Some(deps) = &self.deps {
             deps.active_pods.replace(plan::active(&pods, &updates));
         }
@@ -528,30 +526,6 @@ impl Edged {
         events::store_unreadable(env, error);
         self.parsed = parsed;
         self.wanted = None;
-    }
-
-    fn node_policies(&self) -> NodePolicies {
-        let devices = self.devices();
-        NodePolicies {
-            has_static_cpus: devices.as_ref().is_some_and(|told| told.manages_cpus),
-            has_static_memory: devices.as_ref().is_some_and(|told| told.manages_memory),
-            swap: self.deps.as_ref().map(|deps| deps.node.borrow().limits.swap).unwrap_or_default(),
-        }
-    }
-
-    fn capacity(&self) -> Capacity {
-        let machine = self.node.machine();
-        let (cpu_milli, memory) = status::allocatable(&self.settings, &machine);
-        let ephemeral_storage = status::allocatable_disk(&self.settings, &machine);
-        let devices = self.devices();
-        // Until it is known which devices there are, nobody is turned away for want of them.
-        let devices_unknown = self.containers.is_some() && devices.is_none();
-        let devices = devices.unwrap_or_default().resources;
-        let pods = u64::from(self.settings.max_pods);
-        let huge_pages =
-            machine.huge_pages.iter().map(|(size, bytes)| (huge_pages::resource(*size), *bytes)).collect();
-        let of_node = BTreeMap::new();
-        Capacity { pods, cpu_milli, memory, ephemeral_storage, huge_pages, devices, devices_unknown, of_node }
     }
 
     /// Gives a pod that has none a worker.

@@ -7,15 +7,17 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use apimachinery::PodReferences;
+use beehive::trace::Span;
 use beehive::{Address, Env, Lookups, Moment};
-use contract::UpReport;
 use contract::containermanager::{ContainerManagerMsg, DeviceReport};
 use contract::csi::CsiMsg;
 use contract::csi_node::CsiNodeDriver;
 use contract::edged::EdgedMsg;
 use contract::edgepage::ResourceView;
 use contract::eventbus::BrokerReport;
+use contract::ids::PODS;
 use contract::metamanager::MetaMsg;
+use contract::{ObjectKey, UpReport, traced};
 use cri::Runtime;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -23,6 +25,7 @@ use tokio::sync::Semaphore;
 use crate::error::StepError;
 use crate::events;
 use crate::eviction::pressure::Pressure;
+use crate::eviction::shortage::Shortage;
 use crate::images::collection::ImageUses;
 use crate::images::pulls::Pulls;
 use crate::json_error;
@@ -39,6 +42,7 @@ use crate::runtime::dns::NodeDns;
 use crate::runtime::fields::FieldValues;
 use crate::runtime::ids::RuntimeIds;
 use crate::runtime::sandbox::SandboxContext;
+use crate::said_lately::SaidLately;
 use crate::settings::Settings;
 use crate::static_pods::source::StaticPods;
 use crate::store::EdgedStore;
@@ -110,8 +114,10 @@ pub(crate) struct Dependencies {
     pub(crate) shutting_down: Cell<bool>,
     /// The node has said that it knows no DNS of the cluster, once in this run.
     pub(crate) told_no_cluster_dns: Cell<bool>,
-    /// What the node is short of.
-    pub(crate) pressure: Cell<Pressure>,
+    /// What the node is short of, once that was measured.
+    pub(crate) shortages: RefCell<Option<Vec<Shortage>>>,
+    /// What the log need not say again.
+    pub(crate) said: RefCell<SaidLately>,
     /// What it has left, as it was measured last.
     pub(crate) measured: RefCell<Vec<ResourceView>>,
     /// The images of the pods that are wanted here.
@@ -141,7 +147,7 @@ impl Dependencies {
         let node = RefCell::new(node);
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
         let (pulling, image_uses, images_wanted, image_records) = Default::default();
-        let (images_mount, active_pods, static_pods, pressure) = Default::default();
+        let (images_mount, active_pods, static_pods, shortages, said) = Default::default();
         let (shutting_down, (containers, devices, measured)) = (Cell::new(false), Default::default());
         let (csi, csi_volumes, mqtt_broker) = Default::default();
         let counts = KubeletMetrics::new(env.metrics());
@@ -171,7 +177,8 @@ impl Dependencies {
             static_pods,
             shutting_down,
             told_no_cluster_dns: Cell::new(false),
-            pressure,
+            shortages,
+            said,
             measured,
             image_records,
             node,
@@ -188,6 +195,16 @@ impl Dependencies {
 
     pub(crate) fn now(&self) -> Moment {
         self.env.now()
+    }
+
+    /// What turns pods away.
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.shortages.borrow().as_deref().map(Pressure::of).unwrap_or_default()
+    }
+
+    /// Whether the log has to say this about `what`: what was said a moment ago is not said again.
+    pub(crate) fn is_news(&self, what: &str, words: &dyn std::fmt::Display) -> bool {
+        self.said.borrow_mut().is_news(what, &words.to_string(), self.now())
     }
 
     /// Wall time in whole seconds, as the API server keeps it.
@@ -235,7 +252,10 @@ impl Dependencies {
 
     /// Puts a report into the outbox and nudges MetaManager.
     pub(crate) async fn report(&self, report: &UpReport) -> Result<(), String> {
-        self.store.report(report).await?;
+        let mut span = self.reporting(report);
+        let kept = self.store.report(report).await;
+        self.reported(|| report.newest_key(), &mut span, &kept);
+        kept?;
         // A full mailbox already holds a nudge to look.
         let _ = self.meta.try_tell(MetaMsg::OutboxGrew);
         Ok(())
@@ -243,9 +263,41 @@ impl Dependencies {
 
     /// The same with a pod's status, which the cloud reads under the uid `reader`, if it has a reader there.
     pub(crate) async fn report_status(&self, own: UpReport, reader: Option<String>) -> Result<(), String> {
-        self.store.report_status(own, reader).await?;
+        let mut span = self.reporting(&own);
+        let key = reader.as_deref().filter(|_| span.is_followed()).map(UpReport::pod_status_key);
+        let kept = self.store.report_status(own, reader).await;
+        self.reported(|| key, &mut span, &kept);
+        kept?;
         let _ = self.meta.try_tell(MetaMsg::OutboxGrew);
         Ok(())
+    }
+
+    /// The step of a pod's trace in which something of it is reported.
+    fn reporting(&self, report: &UpReport) -> Span {
+        let (UpReport::PodStatus { namespace, name, uid, .. } | UpReport::PodGone { namespace, name, uid }) =
+            report
+        else {
+            return Span::none();
+        };
+        let traces = self.env.traces();
+        if !traces.is_on() {
+            return Span::none();
+        }
+        let key = ObjectKey::new(PODS, namespace, name);
+        let span = traces.step("Edged report status", traces.of(|| traced::held(&key)));
+        traced::named(span, &key).with("k8s.pod.uid", || uid.as_str())
+    }
+
+    /// It is in the outbox under this key, or could not be kept.
+    fn reported(&self, key: impl FnOnce() -> Option<String>, span: &mut Span, kept: &Result<(), String>) {
+        if !span.is_followed() {
+            return;
+        }
+        match (kept, key()) {
+            (Ok(()), Some(key)) => self.env.traces().follow(|| traced::reported(&key), span.context()),
+            (Ok(()), None) => {}
+            (Err(why), _) => span.fail(|| why.as_str()),
+        }
     }
 
     /// Raises an event about a pod as a whole beside what goes on. One that cannot be kept is logged and forgotten.
@@ -292,7 +344,8 @@ impl Dependencies {
         self.send_event(report, reason);
     }
 
-    /// Raises an event of the node's, as [`Dependencies::event`] does for a pod.
+    /// Raises an event of the node's, as [`Dependencies::event`] does for a pod. The log has a Warning that repeats now and then: what the
+    /// node is short of is told with each look.
     pub(crate) fn node_event(self: &Rc<Self>, kind: EventType, reason: &str, message: &str) {
         let Some(report) = self.recorder.node_event(kind, reason, message, self.now(), self.exact_wall())
         else {
@@ -300,7 +353,10 @@ impl Dependencies {
         };
         match kind {
             EventType::Normal => tracing::info!(reason, message, "node event"),
-            EventType::Warning => tracing::warn!(reason, message, "node event"),
+            EventType::Warning if self.is_news(reason, &message) => {
+                tracing::warn!(reason, message, "node event");
+            }
+            EventType::Warning => tracing::debug!(reason, message, "node event, again"),
         }
         if kind == EventType::Warning || self.settings.report_events {
             self.send_event(report, reason);

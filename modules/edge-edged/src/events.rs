@@ -169,10 +169,31 @@ pub(crate) fn image_removed(env: &Env, id: &str, size: u64) {
     tracing::info!(id, size, "image that nothing uses is removed");
 }
 
-/// The node is short of something, or not any more.
-pub(crate) fn pressure_changed(env: &Env, pressure: &dyn std::fmt::Debug) {
+/// The node is short of something, of something else, still, or not any more (`None`).
+pub(crate) fn shortages_changed(env: &Env, short_of: Option<&str>) {
     env.count("edged_pressure_changes");
-    tracing::warn!(?pressure, "what the node is short of has changed");
+    match short_of {
+        Some(signals) => tracing::warn!(signals, "node is short of something"),
+        None => tracing::info!("node is short of nothing any more"),
+    }
+}
+
+/// The node cannot be measured: nothing is done against a shortage.
+pub(crate) fn node_not_measured(env: &Env, error: &dyn std::fmt::Display) {
+    env.count("edged_nodes_not_measured");
+    tracing::warn!(%error, "node cannot be measured");
+}
+
+/// The node cannot count what a pod has on the disk: it does not go for that.
+pub(crate) fn pod_disk_unknown(env: &Env, pod: &PodId, error: &dyn std::fmt::Display) {
+    env.count("edged_pod_disks_unknown");
+    tracing::warn!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, %error, "what a pod has on the disk is not known");
+}
+
+/// Images that nothing uses could not be removed although the disk is full.
+pub(crate) fn unused_images_stay(env: &Env, error: &dyn std::fmt::Display) {
+    env.count("edged_unused_images_stay");
+    tracing::warn!(%error, "images that nothing uses stay although the disk is full");
 }
 
 /// The runtime does not say what pods use: none goes for it.

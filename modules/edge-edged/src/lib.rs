@@ -25,6 +25,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod capacity;
 mod dependencies;
 mod describe;
 mod devices;
@@ -44,6 +45,7 @@ mod prober;
 mod relist;
 mod runs;
 mod runtime;
+mod said_lately;
 mod settings;
 mod shutdown;
 mod static_pods;

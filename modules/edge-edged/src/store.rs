@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::{Service, Taint};
 use serde_json::Value;
 
 use crate::error::ParseError;
+use crate::node::node_events::{self, NodeEvent};
 use crate::plan::StoredPods;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::{ParsedPod, fnv1a};
@@ -229,6 +230,11 @@ impl EdgedStore {
             Opened::Quarantined { .. } => false,
         };
         held && self.is_whole()
+    }
+
+    /// What is to be told of how it was found.
+    pub(crate) fn found(&self) -> Vec<NodeEvent> {
+        node_events::of_store(self.store.opened(), self.store.put_back_before())
     }
 
     /// Puts a report where MetaManager finds it. A newer one takes the place of an older one about the same thing.

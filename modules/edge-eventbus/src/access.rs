@@ -77,6 +77,8 @@ pub(crate) struct Access {
     pub(crate) knows_acl: Cell<bool>,
     /// Whether there is a listener that wants no certificate of a client.
     has_open_place: bool,
+    /// Whether there is one that asks for it.
+    has_certified_place: bool,
     /// `None` while the file has never been understood: then nobody logs in by password.
     users: RefCell<Option<Rc<Users>>>,
     login_limiter: LoginLimiter,
@@ -93,6 +95,7 @@ impl Access {
             acl_file: set(&config.acl_file),
             knows_acl: Cell::new(false),
             has_open_place: place::of(config).iter().any(|place| !place.wants_certificates(&config.tls)),
+            has_certified_place: place::of(config).iter().any(|place| place.wants_certificates(&config.tls)),
             users: RefCell::default(),
             login_limiter: LoginLimiter::default(),
             problems: RefCell::default(),

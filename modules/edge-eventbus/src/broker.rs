@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
 use beehive::Moment;
-use bytes::BytesMut;
 use tokio::sync::{Notify, oneshot};
 
 use crate::access::Acl;
 use crate::events::Counters;
 use crate::filters::Filters;
+use crate::held_bytes::HeldBytes;
 use crate::message::Message;
+use crate::outbox::PacketSink;
 use crate::packet::Will;
 use crate::plan;
 use crate::quotas::{Quotas, SessionRoom};
@@ -75,6 +76,8 @@ pub(crate) struct Broker {
     sessions: BTreeMap<ClientId, Session>,
     filters: Filters,
     quotas: Quotas,
+    /// What messages take that clients have not got yet.
+    held: HeldBytes,
     /// Who has had how much of the broker's time.
     pub(crate) rates: RateLimiter,
     /// Filters and topics for which the router holds memory, the topics with the generation of filters for which it has said which
@@ -128,6 +131,7 @@ impl Broker {
             sessions: BTreeMap::new(),
             filters: Filters::default(),
             quotas: Quotas::default(),
+            held: HeldBytes::default(),
             rates: RateLimiter::new(plan::MESSAGES_A_SECOND),
             router_filters: BTreeSet::new(),
             router_topics: HashMap::new(),
@@ -231,7 +235,7 @@ impl Broker {
         &mut self,
         client: &ClientId,
         handle: &Rc<ConnectionHandle>,
-        out: &mut BytesMut,
+        out: &mut impl PacketSink,
         now: Moment,
     ) -> bool {
         if self.session_of(client, handle).is_none() {

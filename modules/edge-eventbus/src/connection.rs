@@ -11,6 +11,7 @@ use crate::connect::{self, Accepted};
 use crate::error::ConnectionError;
 use crate::held_back::{HeldBack, Waiting};
 use crate::incoming::Incoming;
+use crate::outbox::Outbox;
 use crate::outgoing::write_all;
 use crate::packet::{self, Packet, Version, Will};
 use crate::peer::Peer;
@@ -116,7 +117,7 @@ impl Client {
         mut incoming: Incoming,
     ) -> Result<Farewell, ConnectionError> {
         let (shared, id, handle) = (Rc::clone(&self.shared), Rc::clone(&self.id), Rc::clone(&self.handle));
-        let fill = |out: &mut _, now| shared.broker.borrow_mut().fill(&id, &handle, out, now);
+        let fill = |out: &mut Outbox, now| shared.broker.borrow_mut().fill(&id, &handle, out, now);
         let writing = write_all(&shared.env, &handle, writer, fill);
         let reading = self.listen(reader, &mut incoming);
         tokio::select! {

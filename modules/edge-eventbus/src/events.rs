@@ -59,6 +59,8 @@ pub(crate) const CLOSED_FOR_UPLOAD: &str = "eventbus_closed_for_upload";
 pub(crate) const SESSION_GIVEN_UP: &str = "eventbus_session_given_up";
 /// A session of an absent client made room.
 pub(crate) const SESSION_FORGOTTEN: &str = "eventbus_session_forgotten";
+/// A session of an absent client that may not connect any more was dropped.
+pub(crate) const SESSION_REFUSED: &str = "eventbus_session_refused";
 /// A session of an absent client was over.
 pub(crate) const SESSION_EXPIRED: &str = "eventbus_session_expired";
 /// A publish larger than those that are taken was dropped.
@@ -292,6 +294,12 @@ impl Counters {
             ?client,
             "too many sessions: one of an absent client is forgotten"
         );
+    }
+
+    /// See [`SESSION_REFUSED`].
+    pub(crate) fn session_refused(&self, client: &str, reason: &str) {
+        let times = self.count(SESSION_REFUSED);
+        tell!(warn, SESSION_REFUSED, times, ?client, reason, "session of an absent client is dropped");
     }
 
     /// See [`SESSION_EXPIRED`].

@@ -6,6 +6,7 @@ use std::time::Duration;
 use beehive::Moment;
 use bytes::Bytes;
 
+use crate::held_bytes::HeldBytes;
 use crate::topic;
 
 /// A message on its way through the broker.
@@ -39,6 +40,12 @@ impl Message {
             properties: Bytes::new(),
             expires: None,
         }
+    }
+
+    /// The same message, whose bytes count in `held` for as long as a client has not got them.
+    pub(crate) fn counted_in(self, held: &HeldBytes) -> Message {
+        let size = self.size();
+        Message { payload: held.count(self.payload, size), ..self }
     }
 
     /// Bytes that it holds beside its topic.

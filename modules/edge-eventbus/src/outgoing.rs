@@ -4,12 +4,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use beehive::{Env, Moment};
-use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use crate::broker::Broker;
 use crate::error::ConnectionError;
+use crate::outbox::{Outbox, PacketSink as _};
 use crate::plan;
 use crate::session::ConnectionHandle;
 use crate::shared::Shared;
@@ -94,16 +94,18 @@ async fn wait(env: &Env, mut obstacle: impl FnMut(Moment) -> Option<Obstacle>) {
 }
 
 /// Writes what `fill` has for the other end, until the socket fails. `fill` says whether there may be more even if that is nothing.
+///
+/// Who takes a large message slowly gets it all the same: the deadline is one of a piece, and not of the whole.
 pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
     env: &Env,
     handle: &ConnectionHandle,
     socket: &mut W,
-    mut fill: impl FnMut(&mut BytesMut, Moment) -> bool,
+    mut fill: impl FnMut(&mut Outbox, Moment) -> bool,
 ) -> ConnectionError {
-    let mut out = BytesMut::new();
+    let mut out = Outbox::default();
     loop {
         let more = fill(&mut out, env.now());
-        if out.is_empty() {
+        if out.size() == 0 {
             if more {
                 // There are more retained messages to look at; the others' turn comes first.
                 tokio::task::yield_now().await;
@@ -113,19 +115,22 @@ pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
             continue;
         }
         handle.writing.set(true);
-        let write = async {
-            socket.write_all(&out).await?;
-            socket.flush().await
-        };
-        let written = env.timeout(plan::WRITE_DEADLINE, write).await;
-        match written {
-            Some(Ok(())) => handle.writing.set(false),
-            Some(Err(error)) => return ConnectionError::Socket(error),
-            None => return ConnectionError::Stuck,
+        handle.unwritten.set(out.size());
+        while let Some(part) = out.take_part() {
+            for piece in part.chunks(plan::WRITE_PIECE) {
+                // Each layer hands on what it has before it is handed more, so that what was written has gone.
+                let write = async {
+                    socket.write_all(piece).await?;
+                    socket.flush().await
+                };
+                match env.timeout(plan::WRITE_DEADLINE, write).await {
+                    Some(Ok(())) => handle.unwritten.set(handle.unwritten.get().saturating_sub(piece.len())),
+                    Some(Err(error)) => return ConnectionError::Socket(error),
+                    None => return ConnectionError::Stuck,
+                }
+            }
         }
-        // A large message is not held on to for the next small one.
-        out = if out.capacity() > 2 * plan::WRITE_BYTES { BytesMut::new() } else { out };
-        out.clear();
+        handle.writing.set(false);
         // There is room for what answers the client, whatever of its queue has gone.
         handle.moved();
     }

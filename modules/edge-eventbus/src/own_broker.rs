@@ -270,7 +270,7 @@ fn show(shared: &Shared, places: &Places, config: &config::edge::EventBus, view:
 }
 
 /// What is counted, under the name that it is shown by.
-const COUNTED: [(&str, &str); 29] = [
+const COUNTED: [(&str, &str); 30] = [
     ("messagesIn", events::MESSAGE_IN),
     ("messagesOut", events::MESSAGE_OUT),
     ("refusedTopics", events::TOPIC_REFUSED),
@@ -297,6 +297,7 @@ const COUNTED: [(&str, &str); 29] = [
     ("routerDeaths", events::ROUTER_DIED),
     ("routerRebuilds", events::ROUTER_REPLACED),
     ("forgottenSessions", events::SESSION_FORGOTTEN),
+    ("refusedSessions", events::SESSION_REFUSED),
     ("expiredSessions", events::SESSION_EXPIRED),
     ("slowed", events::CLIENT_SLOWED),
     ("oversized", events::OVERSIZED),

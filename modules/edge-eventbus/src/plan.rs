@@ -51,7 +51,7 @@ pub(crate) const PATIENCE_AGAIN: Duration = Duration::from_secs(300);
 pub(crate) const INFLIGHT: usize = 20;
 /// 512 KiB of payload on the way to one client; one message alone may be larger.
 pub(crate) const INFLIGHT_BYTES: usize = 512 << 10;
-/// 16 MiB of payload for all sessions together; beyond it the one that holds most gives way.
+/// 16 MiB of payload for all sessions together, what several of them hold once; beyond it the one that holds most gives way.
 pub(crate) const HELD_BYTES: usize = 16 << 20;
 /// 32 KiB: a session that holds less is not what makes it too much.
 pub(crate) const HELD_LITTLE: usize = 32 << 10;
@@ -65,7 +65,7 @@ pub(crate) const HELD_BACK_BYTES: usize = 64 << 10;
 pub(crate) const CONTROL: usize = 64;
 /// 4,096 of the publishes of QoS 2 that a client has not released are known by what they say, too (see `qos2.rs`): 16 KiB.
 pub(crate) const QOS2_DIGESTS: usize = 4096;
-/// 64 KiB leave in one write.
+/// 64 KiB are taken out of a client's queue at once.
 pub(crate) const WRITE_BYTES: usize = 64 << 10;
 /// 10 s from the connection to its CONNECT.
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -75,7 +75,9 @@ pub(crate) const FOUND_WITHIN: Duration = Duration::from_secs(6);
 pub(crate) const FIGURES_EVERY: Duration = Duration::from_secs(10);
 /// 1 s for the last word to a client whose connection ends.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
-/// 20 s for one write.
+/// 16 KiB of that are one piece, as a record of TLS has them.
+pub(crate) const WRITE_PIECE: usize = 16 << 10;
+/// 20 s for one piece: less than 1 KiB a second is no reader. mosquitto waits for ever, within the keep-alive.
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(20);
 /// 30 s: DeviceTwin commits to a slow card.
 pub(crate) const TWIN_DEADLINE: Duration = Duration::from_secs(30);

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use beehive::Moment;
 
 use crate::access::{AuthMethod, Rights};
+use crate::held_bytes::HeldBytes;
 use crate::message::Message;
 use crate::packet::Will;
 use crate::plan;
@@ -262,6 +263,19 @@ impl Session {
     /// Bytes of payload that are kept in memory for this session.
     pub(crate) fn held(&self) -> usize {
         self.bytes + self.flying
+    }
+
+    /// What it was restored with counts in `held`.
+    pub(crate) fn count_in(&mut self, held: &HeldBytes) {
+        let flying = self.inflight.iter_mut().filter_map(|flying| flying.queued.as_mut());
+        for queued in self.queue.iter_mut().chain(flying) {
+            queued.message = Rc::new((*queued.message).clone().counted_in(held));
+        }
+    }
+
+    /// The same with what its connection is half-way through writing, which is no more in the queue.
+    pub(crate) fn held_in_all(&self) -> usize {
+        self.held() + self.handle.as_ref().map_or(0, |handle| handle.unwritten.get())
     }
 
     /// Forgets what is in the queue; returns how many messages of QoS 1 and 2 that were.

@@ -111,11 +111,6 @@ impl Wills {
         self.kept.len()
     }
 
-    /// Clients that a password has proved.
-    pub(crate) fn by_password(&self) -> impl Iterator<Item = &ClientId> {
-        self.kept.iter().filter(|(_, kept)| kept.proof == Proof::Password).map(|(client, _)| client)
-    }
-
     /// What a client has left, and what proved who it is.
     pub(crate) fn get(&self, client: &ClientId) -> Option<(&Rc<Will>, &Proof)> {
         self.kept.get(client).map(|kept| (&kept.will, &kept.proof))

@@ -272,6 +272,41 @@ fn a_user_who_is_taken_out_before_he_comes_again_leaves_no_session_and_no_will()
     });
 }
 
+/// As of users who are taken out: what waits for nobody any more is not kept.
+#[test]
+fn anonymous_clients_that_may_not_connect_any_more_leave_no_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("edgecore.db");
+    let files = Files::new();
+    let settings = files.settings(None);
+    let of = |store: &Store, client: &str| {
+        let rows = store.list_rows(Table::MqttSessions, None).unwrap();
+        rows.iter().any(|row| row.key1 == client)
+    };
+    killed_after_as(&path, &settings, |node, store| async move {
+        let mut kept = come(&node, &connect("kept", false, 0, None), WELCOME).await;
+        kept.send(&subscribe("q", 1)).await;
+        kept.expect(b"\x90\x03\x00\x09\x01").await;
+        let _plc = come(&node, &leaves_as("x", "plc", SECRET, "fp/plc"), WELCOME).await;
+        stored(&node, &store, &["user=plc;x"]).await;
+        assert!(of(&store, "kept") && of(&store, "user=plc;x"));
+    });
+    killed_after_as(&path, &settings, |node, _| async move {
+        assert_eq!(node.view().await["sessions"], 2);
+    });
+    let settings = Settings { allow_anonymous: false, ..settings };
+    killed_after_as(&path, &settings, |node, store| async move {
+        let view = node.view().await;
+        assert_eq!([&view["sessions"], &view["refusedSessions"]], [1, 1], "{view}");
+        let until = node.env.now() + SOON;
+        while of(&store, "kept") {
+            assert!(node.env.now() < until, "its rows are still there");
+            node.env.sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert!(of(&store, "user=plc;x"));
+    });
+}
+
 async fn stored(node: &Node, store: &Store, clients: &[&str]) {
     let until = node.env.now() + SOON;
     while in_the_store(store) != clients {

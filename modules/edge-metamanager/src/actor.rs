@@ -5,6 +5,7 @@ mod delivery;
 use std::time::Duration;
 
 use beehive::defect::{self, Defect};
+use beehive::trace::{self, Span, Traces};
 use beehive::{Actor, Address, AskError, Context, Fault, Moment, Reply};
 use contract::devicetwin::TwinMsg;
 use contract::downlink::{Inventory, MetaDown, NotApplied};
@@ -18,7 +19,9 @@ use contract::report::OutboxQueue;
 use contract::rule_call::{RuleAnswer, RuleCall};
 use contract::servicebus::ServiceBusMsg;
 use contract::uplink::RouterUp;
-use contract::{Change, ChangedObjects, ObjectKey, ObjectVersion, TokenGrant, TokenQuery, capability};
+use contract::{
+    Change, ChangedObjects, ObjectKey, ObjectVersion, TokenGrant, TokenQuery, capability, traced,
+};
 use edge_store::Store;
 
 use crate::events::{CHANGES_APPLIED, Event};
@@ -265,6 +268,7 @@ impl MetaManager {
             return reply.send(Err(NotApplied::Stale));
         }
         let keys: Vec<ObjectKey> = changes.iter().map(|change| change.key().clone()).collect();
+        let mut followed = followed(&keys, cx.env().traces());
         let count = changes.len() as u64;
         let writes = changes.into_iter().map(write_of).collect();
         match self.store(cx).commit(writes).await {
@@ -272,6 +276,10 @@ impl MetaManager {
                 self.applied += count;
                 cx.env().metrics().add(CHANGES_APPLIED, count);
                 reply.send(Ok(()));
+                // Whoever is told looks at the store, where what has changed may be more than one batch.
+                for (key, span) in followed {
+                    cx.env().traces().follow(|| traced::held(&key), span.context());
+                }
                 for key in keys {
                     self.changed(key);
                 }
@@ -280,6 +288,7 @@ impl MetaManager {
             Err(_) if defect::is_planted(Defect::AckBeforeCommit) => reply.send(Ok(())),
             Err(reason) => {
                 self.batches.close();
+                followed.iter_mut().for_each(|(_, span)| span.fail(|| reason.as_str()));
                 Event::BatchRefused { reason: &reason }.happened(cx.env());
                 reply.send(Err(NotApplied::Refused(reason)));
             }
@@ -377,6 +386,15 @@ impl MetaManager {
             }));
         });
     }
+}
+
+/// The objects of the batch in hand that are followed; each span ends when they are stored.
+fn followed(keys: &[ObjectKey], traces: &Traces) -> Vec<(ObjectKey, Span)> {
+    let parts = trace::parts().into_iter().filter_map(|(place, parent)| {
+        let key = keys.get(place)?;
+        Some((key.clone(), traced::named(traces.child("MetaManager store", Some(parent)), key)))
+    });
+    parts.collect()
 }
 
 /// Not answered: the cloud asks again. An empty answer would be a lie that costs a full refill.

@@ -142,7 +142,11 @@ impl Handler for Door {
             path: request.uri().path(),
             authority: request.uri().authority().map(|authority| authority.as_str()),
             host: only(request.headers(), "host"),
-            fetch_site: request.headers().get("sec-fetch-site").map(|site| site.to_str().unwrap_or_default()),
+            // Several say as little as one that nobody knows: what stands in the second may be true.
+            fetch_site: request
+                .headers()
+                .contains_key("sec-fetch-site")
+                .then(|| only(request.headers(), "sec-fetch-site").unwrap_or_default()),
         };
         let (path, form) = match plan::route(&head) {
             Err(refused) => return self.refused(refused),

@@ -24,7 +24,7 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) authority: Option<&'a str>,
     /// The only header `Host`; `None`: there is none, or several, or it is no text.
     pub(crate) host: Option<&'a str>,
-    /// `Sec-Fetch-Site`: from whose page a browser comes; others send none.
+    /// `Sec-Fetch-Site`: from whose page a browser comes; others send none. Empty: there are several, or it is no text.
     pub(crate) fetch_site: Option<&'a str>,
 }
 
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_page_of_elsewhere_does_not_get_it() {
         let from = |fetch_site, path| route(&RequestHead { fetch_site: Some(fetch_site), path, ..GOOD });
-        for site in ["cross-site", "same-site", "x"] {
+        for site in ["cross-site", "same-site", "x", ""] {
             assert_eq!(from(site, "/s/abc/"), Err(Refused::OtherPage), "{site}");
             assert_eq!(from(site, "/s/abc/page.json"), Err(Refused::OtherPage), "{site}");
             assert_eq!(from(site, "/enter/abc"), Ok(Route::Enter("abc")), "a link in a mail: {site}");

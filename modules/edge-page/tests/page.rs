@@ -293,6 +293,7 @@ fn nobody_else_sees_anything() {
             (403, request(&line, &format!("{own}Host: evil.example\r\n"), "")),
             (403, request(&line, "", "")),
             (403, request(&line, &own, "Sec-Fetch-Site: cross-site\r\n")),
+            (403, request(&line, &own, "Sec-Fetch-Site: none\r\nSec-Fetch-Site: cross-site\r\n")),
             // A page that somebody serves at another port of this machine.
             (403, request(&line, &own, "Sec-Fetch-Site: same-site\r\n")),
             (405, request(&format!("POST {path}"), &own, "Content-Length: 0\r\n")),
@@ -308,7 +309,7 @@ fn nobody_else_sees_anything() {
             assert_eq!(answer.header("allow"), (status == 405).then_some("GET, HEAD"));
         }
         let events = node.env.metrics().clone();
-        assert_eq!((events.count_of("page_denied"), events.count_of("page_refused")), (9, 11));
+        assert_eq!((events.count_of("page_denied"), events.count_of("page_refused")), (9, 12));
     });
 }
 

@@ -12,6 +12,7 @@ use rusqlite::backup::{Backup, StepResult};
 
 use crate::error::is_not_ours;
 use crate::files::{beside, check_regular, make_private, remove, remove_database, rename, size, sync_folder};
+use crate::holders::Holders;
 use crate::node_key::NodeKey;
 use crate::schema::SchemaError;
 use crate::soundness::{header, log_is_lost};
@@ -142,7 +143,13 @@ fn make(path: &Path, into: &Path, in_use: bool) -> Result<(), StoreError> {
     sync_folder(into)
 }
 
-fn copy_pages(from: &Connection, copy: &mut Connection, path: &Path, into: &Path) -> Result<(), StoreError> {
+/// Copies what `from` sees, page by page, into the new file that `copy` has open.
+pub(crate) fn copy_pages(
+    from: &Connection,
+    copy: &mut Connection,
+    path: &Path,
+    into: &Path,
+) -> Result<(), StoreError> {
     let fail = |error| StoreError::sqlite(into, error);
     let backup = Backup::new(from, copy).map_err(fail)?;
     for _ in 0..ATTEMPTS {
@@ -152,12 +159,12 @@ fn copy_pages(from: &Connection, copy: &mut Connection, path: &Path, into: &Path
             _ => std::thread::sleep(WHEN_BUSY),
         }
     }
-    Err(StoreError::Busy { path: path.to_owned() })
+    Err(StoreError::Busy { path: path.to_owned(), by: Holders::of_database(path) })
 }
 
 /// Makes the copy a store that was closed, with nothing beside it; with `incarnation` one that begins to count anew for its
 /// readers.
-fn close(into: &Path, incarnation: Option<&[u8]>) -> Result<(), StoreError> {
+pub(crate) fn close(into: &Path, incarnation: Option<&[u8]>) -> Result<(), StoreError> {
     let fail = |error| StoreError::sqlite(into, error);
     let conn = connection::writer(into, BYTES_MOST).map_err(fail)?;
     schema::note_end(&conn).map_err(fail)?;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use crate::holders::Holders;
+
 /// Why a store did not open, read or commit.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -136,16 +138,34 @@ pub enum StoreError {
         reason: String,
     },
     /// Another connection does not let go of the file.
-    #[error("{} is held by another program that lets nobody in beside it; end that program and try again", path.display())]
+    #[error("{} is held by {by}, which lets nobody in beside it; end that program and try again", path.display())]
     Busy {
         /// The file.
         path: PathBuf,
+        /// Who lets nobody in.
+        by: Holders,
     },
     /// Another process has the file, or this one has it twice.
-    #[error("{} is in use by another edgecore; stop that one or give this one a database of its own", path.display())]
+    #[error(
+        "{} is in use by {by}: if that is another edgecore, stop it or give this one a database of its own (database.dataSource); if it \
+         is keadm, wait for its end", path.display()
+    )]
     InUse {
         /// The file.
         path: PathBuf,
+        /// Who has it.
+        by: Holders,
+    },
+    /// The file, or one beside it, was renamed, removed or replaced while it is open.
+    #[error(
+        "{} was removed or replaced while edgecore has it open ({found}); stop edgecore before anything is done to its files",
+        path.display()
+    )]
+    Exchanged {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        found: String,
     },
     /// A file or folder refused what opening needs.
     #[error("cannot {doing} {}; check that its folder exists, is writable and has space", path.display())]
@@ -182,7 +202,7 @@ impl StoreError {
             return StoreError::NoSpace { path };
         }
         match code(&source) {
-            Some(ErrorCode::DatabaseBusy) => StoreError::Busy { path },
+            Some(ErrorCode::DatabaseBusy) => StoreError::Busy { by: Holders::of_database(&path), path },
             Some(ErrorCode::DiskFull) => StoreError::NoSpace { path },
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreError::ReadOnly { path },
             _ if is_broken(&source) => StoreError::Damaged { path, source },

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::StoreError;
+use crate::holders::Holders;
 
 /// Broken files beside the database; older ones are deleted.
 const BROKEN_KEPT: usize = 3;
@@ -47,7 +48,9 @@ pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
     let file = opened.map_err(|e| StoreError::file("open", &lock_path, e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
+        Err(TryLockError::WouldBlock) => {
+            Err(StoreError::InUse { path: path.to_owned(), by: Holders::of_lock_file(&lock_path) })
+        }
         Err(TryLockError::Error(e)) => Err(StoreError::file("lock", &lock_path, e)),
     }
 }

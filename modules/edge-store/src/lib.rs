@@ -13,7 +13,7 @@
 //! # Tells
 //! Nobody. How the file was found is in [`Store::opened`], what goes on and why the disk refuses in
 //! [`Store::snapshot`], what damage destroyed in [`Store::damaged_rows`] (objects: the cloud sends them again) and
-//! [`Store::lost_rows`] (the rest), that the file broke while it was open in [`Store::broken`],
+//! [`Store::lost_rows`] (the rest), that the file broke or was taken away while it was open in [`Store::broken`],
 //! and that its writer has died in [`Store::writer_ended`].
 //!
 //! # Keeps across a restart
@@ -38,6 +38,8 @@
 //!
 //! A copy for a backup is made beside a running store ([`back_up`]), and goes back while nobody has it ([`HeldStore::put_back`]).
 //!
+//! Files that are removed, renamed or replaced while they are open are put back with all that was committed (`exchanged.rs`).
+//!
 //! On a disk that takes no writes the file is opened all the same: it is read, each commit is refused with the reason
 //! and looks whether the disk takes writes by now.
 //!
@@ -55,8 +57,10 @@ mod checksum;
 mod connection;
 mod copy;
 mod error;
+mod exchanged;
 mod files;
 mod foreign;
+mod holders;
 mod inspector;
 mod kubeedge;
 mod layout;
@@ -83,6 +87,7 @@ pub use contract::report::OutboxQueue;
 pub use copy::back_up;
 pub use error::StoreError;
 pub use files::{HeldStore, hold};
+pub use holders::Holders;
 pub use inspector::{InspectedReport, InspectedRow, StoreInspector};
 pub use kubeedge::{DeviceRow, KubeEdgeRows, MetaRow, TwinRow, read_kubeedge};
 pub use opening::Opened;

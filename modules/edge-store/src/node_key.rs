@@ -40,6 +40,8 @@ pub(crate) struct NodeKey {
 
 struct Key {
     aead: RandomizedNonceKey,
+    /// As in its file, which may be lost under a running edgecore.
+    bytes: [u8; KEY_BYTES],
     /// Stands behind the key in its file, so that a changed byte shows.
     id: [u8; 8],
 }
@@ -109,7 +111,29 @@ impl NodeKey {
         let no_random = || StoreError::file("make", &self.path, std::io::Error::other("no random bytes"));
         aws_lc_rs::rand::fill(&mut bytes).map_err(|_| no_random())?;
         let key = Key::new(&bytes).ok_or_else(no_random)?;
-        let text = format!("{MARK} {} {}\n", hex::encode(bytes), hex::encode(key.id));
+        self.write(&key)?;
+        let _ = self.key.set(key);
+        Ok(())
+    }
+
+    /// Writes the key that is loaded where it is not in its file any more. Another one there is kept beside it.
+    pub(crate) fn put_back(&self) -> Result<(), StoreError> {
+        let Some(key) = self.key.get() else { return Ok(()) };
+        match fs::read(&self.path) {
+            Ok(bytes) if parse(&bytes) == Some(key.bytes) => return Ok(()),
+            Ok(_) => {
+                let aside = beside(&self.path, ".broken");
+                fs::rename(&self.path, &aside).map_err(|e| StoreError::file("rename", &self.path, e))?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(StoreError::file("read", &self.path, error)),
+        }
+        tracing::error!(path = %self.path.display(), "node key was removed or replaced while edgecore runs, and is put back");
+        self.write(key)
+    }
+
+    fn write(&self, key: &Key) -> Result<(), StoreError> {
+        let text = format!("{MARK} {} {}\n", hex::encode(key.bytes), hex::encode(key.id));
         // Under another name until it is on disk: half a key would lose what the whole one sealed.
         let fresh = beside(&self.path, ".new");
         let write = || -> std::io::Result<()> {
@@ -123,9 +147,7 @@ impl NodeKey {
             fs::rename(&fresh, &self.path)
         };
         write().map_err(|e| StoreError::file("make", &self.path, e))?;
-        sync_folder(&self.path)?;
-        let _ = self.key.set(key);
-        Ok(())
+        sync_folder(&self.path)
     }
 
     /// A key that others may read is a mistake of whoever copied it.
@@ -166,7 +188,7 @@ impl Key {
     fn new(bytes: &[u8; KEY_BYTES]) -> Option<Self> {
         let mut id = [0; 8];
         id.copy_from_slice(&digest(&SHA256, &[MARK.as_bytes(), bytes].concat()).as_ref()[..8]);
-        Some(Key { aead: RandomizedNonceKey::new(&AES_256_GCM, bytes).ok()?, id })
+        Some(Key { aead: RandomizedNonceKey::new(&AES_256_GCM, bytes).ok()?, bytes: *bytes, id })
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct OpenedStore {
     pub(crate) conn: FileAccess,
     pub(crate) meta: Meta,
     pub(crate) opened: Opened,
+    /// What the run before noted of files that it put back.
+    pub(crate) put_back: Option<String>,
     pub(crate) damaged: Vec<DamagedRow>,
     pub(crate) unknown: Vec<UnknownRows>,
     pub(crate) node_key: Arc<NodeKey>,
@@ -85,7 +87,8 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<OpenedStore, StoreE
     };
     tracing::error!(path = %path.display(), %error, "database is open for reading alone");
     let (conn, unknown) = (FileAccess::Reading(conn, error), findings.unknown_rows());
-    Ok(OpenedStore { conn, meta, opened: Opened::Clean, damaged: findings.damaged, unknown, node_key, lock })
+    let (opened, damaged) = (Opened::Clean, findings.damaged);
+    Ok(OpenedStore { conn, meta, opened, put_back: None, damaged, unknown, node_key, lock })
 }
 
 /// Refuses a file of KubeEdge's, whose node may go back, and a file that is no database and beside which nothing of ours lies: the name is a wrong one, and what has it is somebody
@@ -107,14 +110,15 @@ struct WritableFile {
     conn: Connection,
     meta: Meta,
     opened: Opened,
+    put_back: Option<String>,
     damaged: Vec<DamagedRow>,
     unknown: Vec<UnknownRows>,
 }
 
 impl WritableFile {
     fn found(self, node_key: Arc<NodeKey>, lock: File) -> OpenedStore {
-        let WritableFile { conn, meta, opened, damaged, unknown } = self;
-        OpenedStore { conn: FileAccess::Full(conn), meta, opened, damaged, unknown, node_key, lock }
+        let WritableFile { conn, meta, opened, put_back, damaged, unknown } = self;
+        OpenedStore { conn: FileAccess::Full(conn), meta, opened, put_back, damaged, unknown, node_key, lock }
     }
 }
 
@@ -168,7 +172,12 @@ fn open_writable(path: &Path, options: &Options, node_key: &NodeKey) -> Result<W
     }
     let unknown = findings.unknown_rows();
     damaged.extend(findings.damaged);
-    Ok(WritableFile { conn, meta, opened, damaged, unknown })
+    // It is told, and nothing follows from it.
+    let put_back = schema::take_put_back(&conn).unwrap_or_default();
+    if let Some(words) = &put_back {
+        tracing::warn!(path = %path.display(), "{words}");
+    }
+    Ok(WritableFile { conn, meta, opened, put_back, damaged, unknown })
 }
 
 /// Opens the file on a disk that takes no writes. A broken file needs a copy, and that needs a disk.

@@ -15,6 +15,8 @@ use crate::schema::{self, SchemaError};
 use crate::soundness::log_is_lost;
 use crate::{Options, StoreError, connection};
 
+/// Behind the database's name: a finished copy that is to take its place.
+pub(crate) const COPY: &str = ".salvage";
 /// In the place of a table's name: commits of which nothing is known any more.
 pub(crate) const LOG: &str = "log";
 
@@ -45,7 +47,7 @@ pub(crate) enum Interrupted {
 /// When the disk does not take it.
 pub(crate) fn finish_interrupted(path: &Path) -> Result<Option<Interrupted>, StoreError> {
     remove_database(&beside(path, mended_copy::SUFFIX))?;
-    let (copy, log) = (beside(path, ".salvage"), beside(path, "-wal"));
+    let (copy, log) = (beside(path, COPY), beside(path, "-wal"));
     if size(path)? > 0 {
         remove_database(&copy)?;
         return Ok(None);
@@ -78,24 +80,44 @@ pub(crate) fn finish_interrupted(path: &Path) -> Result<Option<Interrupted>, Sto
 /// # Errors
 /// When the disk does not take a copy; the broken file stays where it is then, for the next start.
 pub(crate) fn replace(path: &Path, options: &Options) -> Result<Quarantine, StoreError> {
-    let copy = beside(path, ".salvage");
+    let copy = beside(path, COPY);
     let lost_log = log_is_lost(path)?;
     remove_database(&copy)?;
     let mut salvage = build_copy(path, &copy, options)?;
     if lost_log.is_some() {
         salvage.uncounted.push(LOG);
     }
+    let aside = take_place(path, &copy)?;
+    let commits = lost_log.map_or(0, |log| log.commits);
+    Ok(Quarantine { path: aside, salvage, commits })
+}
+
+/// Where the next file goes that is set aside.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub(crate) fn next(path: &Path) -> Result<PathBuf, StoreError> {
+    next_broken(path)
+}
+
+/// Moves what lies at `path` aside, if anything does, and the finished `copy` there. Answers where the other one is.
+///
+/// # Errors
+/// When the disk does not take it.
+pub(crate) fn take_place(path: &Path, copy: &Path) -> Result<PathBuf, StoreError> {
     let aside = next_broken(path)?;
     remove(&beside(path, "-shm"))?;
-    rename(path, &aside)?;
+    // `exists` follows a link, and it is the link that goes.
+    if path.symlink_metadata().is_ok() {
+        rename(path, &aside)?;
+    }
     if beside(path, "-wal").exists() {
         rename(&beside(path, "-wal"), &beside(&aside, "-wal"))?;
     }
-    rename(&copy, path)?;
+    rename(copy, path)?;
     sync_folder(path)?;
     forget_oldest(path)?;
-    let commits = lost_log.map_or(0, |log| log.commits);
-    Ok(Quarantine { path: aside, salvage, commits })
+    Ok(aside)
 }
 
 fn build_copy(path: &Path, copy: &Path, options: &Options) -> Result<Salvage, StoreError> {

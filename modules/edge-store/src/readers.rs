@@ -1,10 +1,11 @@
 //! The connections that read.
 
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
+use crate::exchanged::OpenFiles;
 use crate::{StoreError, connection};
 
 /// 2 connections wait for the next read: two reads at once are rare on a node, and each costs its page cache.
@@ -19,6 +20,8 @@ pub(crate) struct Readers {
     path: PathBuf,
     state: Mutex<State>,
     freed: Condvar,
+    /// Those that the writer has open.
+    files: Mutex<Option<Arc<OpenFiles>>>,
 }
 
 #[derive(Debug)]
@@ -42,11 +45,16 @@ impl State {
 
 impl Readers {
     pub(crate) fn beside(path: PathBuf) -> Self {
-        Readers { path, state: Mutex::new(State::beside()), freed: Condvar::new() }
+        Readers { path, state: Mutex::new(State::beside()), freed: Condvar::new(), files: Mutex::default() }
     }
 
     pub(crate) fn alone(path: PathBuf, conn: Connection) -> Self {
-        Readers { path, state: Mutex::new(State::Alone(Some(conn))), freed: Condvar::new() }
+        Readers {
+            path,
+            state: Mutex::new(State::Alone(Some(conn))),
+            freed: Condvar::new(),
+            files: Mutex::default(),
+        }
     }
 
     pub(crate) fn with<T>(
@@ -73,11 +81,28 @@ impl Readers {
         let mut place = ReadPermit { readers: self, conn: None };
         let conn = match kept {
             Some(conn) => conn,
-            None => connection::reader(&self.path).map_err(fail)?,
+            None => self.connect()?,
         };
         let answer = read(&conn).map_err(fail)?;
         place.conn = Some(conn);
         Ok(answer)
+    }
+
+    /// From now on the writer has these open.
+    pub(crate) fn beside_files(&self, files: Arc<OpenFiles>) {
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = Some(files);
+    }
+
+    /// A further connection, by the file's name, which may lead to another one than the writer's by now.
+    fn connect(&self) -> Result<Connection, StoreError> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let exchanged = || {
+            let found = files.as_ref()?.exchanged()?;
+            Some(StoreError::Exchanged { path: self.path.clone(), found })
+        };
+        let conn = connection::reader(&self.path)
+            .map_err(|error| exchanged().unwrap_or_else(|| StoreError::sqlite(&self.path, error)))?;
+        exchanged().map_or(Ok(conn), Err)
     }
 
     /// Lets go of the file while `open` tries to open it for writing; who reads waits. It goes on as before if that

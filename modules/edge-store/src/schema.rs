@@ -42,6 +42,8 @@ const NODE: &str = "node";
 /// Under this key, while the store is open, the revision, a second time: a release that does not know it leaves it behind, and so
 /// it says nothing any more. Nothing once the store was closed.
 const RUNNING: &str = "running";
+/// Under this key what the next start has to tell of the files that a run put back; nothing, or no such key: nothing.
+const PUT_BACK: &str = "put-back";
 const PUT_META: &str = "INSERT INTO meta (key, value, sum) VALUES (?1, ?2, ?3) \
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, sum = excluded.sum";
 
@@ -219,6 +221,20 @@ pub(crate) fn note_running(conn: &Connection, revision: u64) -> rusqlite::Result
 /// Notes that the store is about to be closed, and its log folded into it.
 pub(crate) fn note_end(conn: &Connection) -> rusqlite::Result<()> {
     put_meta(conn, RUNNING, &[])
+}
+
+/// Notes for the next start what happened to the files of this one.
+pub(crate) fn note_put_back(conn: &Connection, words: &str) -> rusqlite::Result<()> {
+    put_meta(conn, PUT_BACK, words.as_bytes())
+}
+
+/// What was noted, once.
+pub(crate) fn take_put_back(conn: &Connection) -> Result<Option<String>, SchemaError> {
+    let Some(words) = find_meta(conn, PUT_BACK)?.filter(|words| !words.is_empty()) else { return Ok(None) };
+    put_meta(conn, PUT_BACK, &[])?;
+    // Ours, or anything at all where somebody wrote into the file.
+    let words = String::from_utf8_lossy(&words);
+    Ok(Some(words.chars().take(1024).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()))
 }
 
 /// The file counts as another one from now on.

@@ -104,7 +104,8 @@ pub struct Snapshot {
     pub outbox_rows: u64,
     /// Bytes of keys and bodies in the outbox.
     pub outbox_bytes: u64,
-    /// Why the disk refused the last write, with the cure; `None` again once it takes one.
+    /// Why the disk refused the last write, or files that were taken away are not put back, with the cure; `None` again once that is
+    /// over.
     pub trouble: Option<String>,
 }
 
@@ -164,7 +165,9 @@ pub(crate) struct Shared {
     known: Mutex<KnownDamage>,
     unknown: Vec<UnknownRows>,
     trouble: Mutex<Option<String>>,
-    broken: watch::Sender<bool>,
+    /// Why files that were taken away are not put back yet.
+    exchanged: Mutex<Option<String>>,
+    broken: watch::Sender<Option<String>>,
 }
 
 impl Shared {
@@ -216,12 +219,30 @@ impl Shared {
         *trouble = Some(reason);
     }
 
-    /// The file broke while it was open.
-    pub(crate) fn broke(&self) {
-        self.broken.send_replace(true);
+    /// The files were taken away and are not put back, for `reason`. Said once for each reason; `None`: they are as they were.
+    pub(crate) fn exchanged(&self, reason: Option<String>) {
+        let mut exchanged = lock(&self.exchanged);
+        if *exchanged != reason
+            && let Some(reason) = &reason
+        {
+            tracing::error!(path = %self.path.display(), reason, "database's files were taken away and cannot be put back");
+        }
+        *exchanged = reason;
     }
 
-    pub(crate) fn broken(&self) -> watch::Receiver<bool> {
+    /// The file broke while it was open.
+    pub(crate) fn broke(&self) {
+        self.ends_for(
+            "the node's store is broken; the next start sets it aside and saves what can be read".to_owned(),
+        );
+    }
+
+    /// The store is to be opened anew, for the first of these reasons.
+    pub(crate) fn ends_for(&self, why: String) {
+        self.broken.send_if_modified(|broken| broken.is_none() && broken.replace(why).is_none());
+    }
+
+    pub(crate) fn broken(&self) -> watch::Receiver<Option<String>> {
         self.broken.subscribe()
     }
 
@@ -281,7 +302,7 @@ impl Shared {
             unknown: self.unknown.iter().map(|unknown| unknown.rows).sum(),
             outbox_rows: self.outbox_rows.load(Ordering::Relaxed),
             outbox_bytes: self.outbox_bytes.load(Ordering::Relaxed),
-            trouble: lock(&self.trouble).clone(),
+            trouble: lock(&self.trouble).clone().or_else(|| lock(&self.exchanged).clone()),
         }
     }
 }

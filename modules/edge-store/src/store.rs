@@ -122,6 +122,7 @@ struct Inner {
     readers: Arc<Readers>,
     node_key: Arc<NodeKey>,
     opened: Opened,
+    put_back: Option<String>,
     incarnation: Vec<u8>,
     telemetry: (u64, u64),
     /// `None` only while dropping.
@@ -194,6 +195,7 @@ impl Store {
             readers,
             node_key,
             opened: found.opened,
+            put_back: found.put_back,
             incarnation: found.meta.incarnation,
             telemetry,
             writer: Some(writer),
@@ -206,6 +208,11 @@ impl Store {
     /// How the file was found.
     pub fn opened(&self) -> &Opened {
         &self.inner.opened
+    }
+
+    /// What is to be told of the files that the run before had to put back: they were removed or replaced while it had them open.
+    pub fn put_back_before(&self) -> Option<&str> {
+        self.inner.put_back.as_deref()
     }
 
     /// Which file this is: revisions of different incarnations do not compare.
@@ -246,14 +253,27 @@ impl Store {
         self.inner.shared.unknown_rows()
     }
 
-    /// Resolves when the file breaks while it is open. The cure is to open it anew, which sets it aside.
-    pub fn broken(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// Resolves, with the reason, when the file breaks while it is open, or was taken away and is put back. The cure is to open it
+    /// anew, which sets a broken one aside.
+    pub fn broken(&self) -> impl Future<Output = String> + Send + use<> {
         let mut broken = self.inner.shared.broken();
         async move {
             // The sender lives as long as the store; without one nothing breaks any more.
-            if broken.wait_for(|broken| *broken).await.is_err() {
-                std::future::pending::<()>().await;
+            match broken.wait_for(Option::is_some).await.map(|why| why.clone()) {
+                Ok(Some(why)) => why,
+                Ok(None) | Err(_) => std::future::pending().await,
             }
+        }
+    }
+
+    /// Has the writer look whether the names of the store's files still lead to those that are open; each commit looks, too. When
+    /// they do not, [`Store::broken`] resolves as soon as everything is put back, or [`Snapshot::trouble`] says why it is not.
+    pub fn look_after_files(&self) {
+        match &self.inner.writer {
+            // A writer that has that much to do looks by itself.
+            Some(WriterAccess::Thread(queue, _)) => drop(queue.try_send(Job::Look)),
+            Some(WriterAccess::Inline(writer)) => lock(writer).run(Job::Look),
+            None => {}
         }
     }
 

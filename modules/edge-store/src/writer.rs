@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::apply::{self, ApplyError, BatchContext, Bounds};
+use crate::exchanged::{self, OpenFiles, PutBack};
 use crate::layout::{OBJECTS_TABLE, ROWS_TABLE};
 use crate::node_key::NodeKey;
 use crate::opening::{self, FileAccess};
@@ -18,6 +19,14 @@ use crate::{Committed, Options, StoreError, Write, connection, numbers, read, sc
 
 /// More batches in one transaction save little, and make the first of them wait.
 const GROUP: usize = 64;
+
+/// 256 free pages (1 MiB), and a quarter of the file, are kept for what is written next.
+const FREE_MIN: u64 = 256;
+const FREE_PART: u64 = 4;
+/// 256 pages (1 MiB) are given back after a transaction at the most, where more are free: what waits behind it waits for no more.
+const GIVEN_BACK: u64 = 256;
+/// 4096 pages (16 MiB) when the log is moved.
+const GIVEN_BACK_AT_REST: u64 = 4096;
 
 pub(crate) type CommitReply<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -29,6 +38,8 @@ pub(crate) enum Job {
     Checkpoint(CommitReply<()>),
     /// Takes rows out of the outbox that nobody can ever send.
     Drop(Vec<i64>),
+    /// Looks whether the files' names still lead to them.
+    Look,
 }
 
 #[derive(Debug)]
@@ -47,6 +58,14 @@ pub(crate) struct Writer {
     bounds: Bounds,
     usage: Usage,
     revision: u64,
+    /// What the connection has open.
+    files: Option<Arc<OpenFiles>>,
+    /// The files were taken away, and what they held was put back.
+    put_back: Option<PutBack>,
+    /// They were, and it could not be.
+    is_torn_away: bool,
+    /// The node's key is not in its file, and could not be put back there.
+    is_key_gone: bool,
 }
 
 impl Writer {
@@ -68,9 +87,59 @@ impl Writer {
         };
         let (revision, bounds) = (shared.revision(), Bounds::from(&options));
         let readers = Arc::new(readers);
-        let writer = Writer { conn, shared, readers, node_key, options, bounds, usage, revision };
+        let (files, put_back, is_torn_away, is_key_gone) = (None, None, false, false);
+        let mut writer = Writer {
+            conn,
+            shared,
+            readers,
+            node_key,
+            options,
+            bounds,
+            usage,
+            revision,
+            files,
+            put_back,
+            is_torn_away,
+            is_key_gone,
+        };
         writer.note_running();
+        writer.note_files();
         writer
+    }
+
+    /// From now on it is missed when one of them goes.
+    fn note_files(&mut self) {
+        if self.conn.is_some() {
+            let files = Arc::new(OpenFiles::of(&self.shared.path));
+            self.readers.beside_files(Arc::clone(&files));
+            self.files = Some(files);
+        }
+    }
+
+    /// Looks whether the files' names still lead to what is open. If not, all of it is put back, and nothing is committed any more;
+    /// where that cannot be done, the store goes on in what is open.
+    fn look(&mut self) {
+        let (Some(files), None) = (&self.files, &self.put_back) else { return };
+        let path = &self.shared.path;
+        let Some(found) = files.exchanged() else {
+            self.shared.exchanged(None);
+            self.is_torn_away = false;
+            return;
+        };
+        let done = self.conn().map_err(|error| StoreError::sqlite(path, error));
+        match done.and_then(|conn| exchanged::put_back(conn, path, files, &self.node_key, &found)) {
+            Ok(done) => {
+                self.shared.exchanged(None);
+                self.shared.ends_for(done.words.clone());
+                self.put_back = Some(done);
+            }
+            Err(error) => {
+                self.is_torn_away = true;
+                let path = path.clone();
+                let found = format!("{found}, and it cannot be put back yet: {error}");
+                self.shared.exchanged(Some(StoreError::Exchanged { path, found }.to_string()));
+            }
+        }
     }
 
     /// From now on a log that is gone is missed. On a full disk it would not be.
@@ -123,6 +192,11 @@ impl Writer {
                     self.commit(std::mem::take(&mut group));
                     self.forget(&seqs);
                 }
+                Job::Look => {
+                    self.commit(std::mem::take(&mut group));
+                    self.look();
+                    self.look_after_key();
+                }
             }
         }
         self.commit(group);
@@ -134,6 +208,11 @@ impl Writer {
         }
         let (batches, answers): (Vec<_>, Vec<_>) = group.into_iter().map(|b| (b.writes, b.answer)).unzip();
         let outcomes = self.commit_group(&batches);
+        // Before anybody is answered: what is answered is in the file of that name. Where it is known that it is not, a minute passes
+        // until that is tried again.
+        if !self.is_torn_away {
+            self.look();
+        }
         for ((answer, outcome), batch) in answers.into_iter().zip(outcomes).zip(&batches) {
             match &outcome {
                 Ok(_) => self.healed(batch),
@@ -147,6 +226,24 @@ impl Writer {
             // Whoever asked may have left; what is committed stays committed.
             let _ = answer.send(outcome);
         }
+        // Without it the file would only be smaller when the log is moved the next time.
+        if let Err(error) = self.give_back() {
+            tracing::debug!(path = %self.shared.path.display(), %error, "free pages stay");
+        }
+    }
+
+    /// Gives pages back to the disk if many are free: objects that are gone were large.
+    fn give_back(&self) -> rusqlite::Result<()> {
+        let Some(conn) = &self.conn else { return Ok(()) };
+        let count = |pragma: &str| {
+            conn.query_row(pragma, [], |row| row.get::<_, i64>(0))
+                .map(|count| u64::try_from(count).unwrap_or(0))
+        };
+        let free = count("PRAGMA freelist_count")?;
+        if free > FREE_MIN && free > count("PRAGMA page_count")? / FREE_PART {
+            vacuum(conn, GIVEN_BACK)?;
+        }
+        Ok(())
     }
 
     /// What is written again or deleted is no damage any more.
@@ -176,7 +273,20 @@ impl Writer {
         self.revision = meta.revision;
         self.conn = Some(conn);
         self.note_running();
+        self.note_files();
         Ok(())
+    }
+
+    /// Without its file the next start could not open what is sealed.
+    fn look_after_key(&mut self) {
+        if self.conn.is_none() {
+            return;
+        }
+        let gone = self.node_key.put_back().err();
+        if let Some(error) = gone.as_ref().filter(|_| !self.is_key_gone) {
+            tracing::error!(key = %self.node_key.path().display(), %error, "node key is not in its file any more and cannot be put back");
+        }
+        self.is_key_gone = gone.is_some();
     }
 
     fn conn(&self) -> rusqlite::Result<&Connection> {
@@ -190,6 +300,11 @@ impl Writer {
         {
             let full = || StoreError::NoSpace { path: self.shared.path.clone() };
             return batches.iter().map(|_| Err(full())).collect();
+        }
+        if let Some(done) = &self.put_back {
+            let path = &self.shared.path;
+            let again = || StoreError::Exchanged { path: path.clone(), found: done.words.clone() };
+            return batches.iter().map(|_| Err(again())).collect();
         }
         if let Err(error) = self.ensure_connection() {
             return batches.iter().map(|_| Err(error.again(&self.shared.path))).collect();
@@ -283,6 +398,10 @@ impl Writer {
         if conn.is_autocommit() || conn.execute_batch("ROLLBACK").is_ok() {
             return;
         }
+        // By its name another file would be opened.
+        if self.files.as_ref().is_some_and(|files| files.exchanged().is_some()) {
+            return;
+        }
         match connection::writer(&self.shared.path, self.options.max_bytes) {
             Ok(conn) => self.conn = Some(conn),
             Err(error) => {
@@ -312,10 +431,7 @@ impl Writer {
 
     fn checkpoint(&self) -> rusqlite::Result<()> {
         let conn = self.conn()?;
-        let mut vacuum = conn.prepare("PRAGMA incremental_vacuum")?;
-        let mut steps = vacuum.query([])?;
-        while steps.next()?.is_some() {}
-        drop(steps);
+        vacuum(conn, GIVEN_BACK_AT_REST)?;
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     }
 
@@ -332,10 +448,23 @@ impl Writer {
     }
 }
 
+/// Gives free pages back, so many at the most.
+fn vacuum(conn: &Connection, pages: u64) -> rusqlite::Result<()> {
+    let mut vacuum = conn.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut steps = vacuum.query([])?;
+    while steps.next()?.is_some() {}
+    Ok(())
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         // Of a transaction that a panic left behind: what is noted in it would go with it.
         self.leave_transaction();
+        self.look();
+        // To fold the log in would remove the log at that name, which is another file's.
+        if self.put_back.is_some() || self.is_torn_away {
+            return;
+        }
         let Some(conn) = &self.conn else { return };
         // Where that cannot be noted the log stays, and the next start sees that nothing of it is lost.
         if let Err(error) = schema::note_end(conn).and_then(|()| connection::fold_on_close(conn)) {

@@ -336,6 +336,7 @@ fn a_file_is_open_once() {
     let store = open(&dir);
     let error = open_with(&dir, |_| ()).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("(pid {})", std::process::id())), "{error}");
     let clone = store.clone();
     drop(store);
     assert!(open_with(&dir, |_| ()).is_err());
@@ -414,6 +415,30 @@ async fn a_full_file_refuses_and_recovers() {
     store.commit(vec![Write::DeleteRows { table: Table::Facts, key1: "big".to_owned() }]).await.unwrap();
     store.checkpoint().await.unwrap();
     assert!(store.size_on_disk().unwrap() < before.min(100_000), "{before} {:?}", store.size_on_disk());
+}
+
+/// Large objects that came and went, and then what an idle node writes.
+#[tokio::test]
+async fn a_file_gets_small_again_as_it_is_written_a_bounded_part_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("edgecore.db"), Options::new([1; 16])).unwrap();
+    for n in 0..20 {
+        let row = put_row(Table::Facts, "big", &n.to_string(), &vec![1; 400_000]);
+        store.commit(vec![row]).await.unwrap();
+    }
+    let file = || std::fs::metadata(dir.path().join("edgecore.db")).unwrap().len();
+    store.checkpoint().await.unwrap();
+    let full = file();
+    assert!(full > 7 << 20, "{full}");
+    store.commit(vec![Write::DeleteRows { table: Table::Facts, key1: "big".to_owned() }]).await.unwrap();
+    let mut commits = 0;
+    while file() > 3 << 20 {
+        store.commit(vec![put_row(Table::Facts, "small", "", &[commits; 2000])]).await.unwrap();
+        commits += 1;
+        assert!(commits < 200, "{} of {full}", file());
+    }
+    assert!(commits > 2, "no transaction waits for all of it");
+    assert_eq!(store.list_rows(Table::Facts, None).unwrap().len(), 1);
 }
 
 #[tokio::test]

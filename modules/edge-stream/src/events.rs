@@ -12,6 +12,8 @@ pub(crate) const FULL: &str = "stream_calls_over_the_bound";
 pub(crate) const ANSWERS_FULL: &str = "stream_answers_over_the_bound";
 /// A client broke off.
 pub(crate) const CUT: &str = "stream_calls_cut";
+/// An upgraded connection of which one side takes nothing was ended.
+pub(crate) const STALLED: &str = "stream_calls_stalled";
 /// An agent on the node came without the token.
 pub(crate) const DENIED: &str = "stream_local_denied";
 /// The token for agents on the node was made.
@@ -49,6 +51,12 @@ pub(crate) fn answers_full(metrics: &Metrics) {
 pub(crate) fn cut(metrics: &Metrics, call: &str, error: &dyn std::fmt::Display) {
     metrics.add(CUT, 1);
     tracing::debug!(event = CUT, call, %error, "a kubelet call was broken off");
+}
+
+/// A side takes nothing, mostly because whoever called has gone.
+pub(crate) fn stalled(metrics: &Metrics, call: &str, why: &dyn std::fmt::Display) {
+    metrics.add(STALLED, 1);
+    tracing::warn!(event = STALLED, call, %why, "a kubelet call was ended: its client has probably gone");
 }
 
 /// Somebody on the node had no token, or another one.

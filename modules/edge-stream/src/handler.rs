@@ -144,13 +144,13 @@ impl Kubelet {
 
     /// Releases pods of the node that are held, for somebody on the node.
     pub(crate) async fn release(&self, release: Release, body: String) -> Said {
-        let (pods, named) = (self.pods.clone(), move |pods: &Pods| release::uids(pods, release, &body));
-        let uids = match self.disk.blocking(move || Ok(named(&pods))).await {
-            Ok(Ok(uids)) => uids,
+        let (pods, named) = (self.pods.clone(), move |pods: &Pods| release::found(pods, release, &body));
+        let found = match self.disk.blocking(move || Ok(named(&pods))).await {
+            Ok(Ok(found)) => found,
             Ok(Err(said)) => return said,
             Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         };
-        release::keep(self.pods.store(), release, uids).await
+        release::keep(self.pods.store(), release, found).await
     }
 
     /// Answers a request from `origin`. Answers the call's name, too.

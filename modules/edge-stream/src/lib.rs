@@ -58,6 +58,7 @@ mod release;
 mod rule_calls;
 mod rule_servers;
 mod settings;
+mod splice;
 mod stats;
 #[cfg(test)]
 mod tests;

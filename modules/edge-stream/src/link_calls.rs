@@ -14,6 +14,7 @@ use crate::budget::{Origin, TAKEN_WITHIN};
 use crate::handler::{Kubelet, LONGEST};
 use crate::log::copy::LogError;
 use crate::pieces::{self, Pieces};
+use crate::splice::SpliceEnd;
 use crate::{driver_calls, events};
 
 /// 1 KiB of a request's body at a time; none of the calls that come here reads it.
@@ -27,7 +28,7 @@ pub(crate) async fn serve(
 ) {
     if CsiCall::is_target(&request.target) {
         let reply = driver_calls::answer(&kubelet, &request, &mut stream).await;
-        if let Err(error) = send(&kubelet, reply, &mut stream).await {
+        if let Err(error) = send(&kubelet, driver_calls::NAME, reply, &mut stream).await {
             events::cut(kubelet.metrics(), driver_calls::NAME, &error);
         }
         return;
@@ -47,7 +48,7 @@ pub(crate) async fn serve(
             error = watch => return events::cut(kubelet.metrics(), "none", &error),
         }
     };
-    if let Err(error) = send(&kubelet, reply, &mut stream).await {
+    if let Err(error) = send(&kubelet, name, reply, &mut stream).await {
         events::cut(kubelet.metrics(), name, &error);
     }
 }
@@ -67,6 +68,7 @@ async fn client_gone(client: &mut (impl AsyncRead + Unpin)) -> io::Error {
 
 async fn send(
     kubelet: &Kubelet,
+    name: &str,
     reply: Reply,
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> io::Result<()> {
@@ -75,7 +77,11 @@ async fn send(
     let head = StreamResponse { status: reply.status, headers };
     stream.write_all(&head.encode(WireVersion::ONE).map_err(io::Error::other)?).await?;
     if let Body::Upgraded(upgraded) = reply.body {
-        return upgraded.splice(stream).await.map(drop);
+        let ended = upgraded.splice(stream, &**kubelet.clock()).await;
+        if let Err(stalled @ SpliceEnd::Stalled { .. }) = &ended {
+            events::stalled(kubelet.metrics(), name, stalled);
+        }
+        return ended.map_err(io::Error::other);
     }
     let (mut reading, mut writing) = tokio::io::split(stream);
     let written = async {

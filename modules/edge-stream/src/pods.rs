@@ -90,14 +90,15 @@ impl Pods {
         Ok(keys)
     }
 
-    /// The uids of the NodeUpgradeJobs here that ask for a confirmation.
-    pub(crate) fn upgrades_to_confirm(&self) -> io::Result<Vec<String>> {
+    /// The NodeUpgradeJobs here that ask for a confirmation: their uids and names, and what they say.
+    pub(crate) fn upgrades_to_confirm(&self) -> io::Result<Vec<(String, String, Value)>> {
         let jobs = self.store.list_objects(NODE_UPGRADE_JOBS, None).map_err(io::Error::other)?;
-        let asks = |json: &[u8]| {
-            let job: Value = serde_json::from_slice(json).unwrap_or_default();
-            job.pointer("/spec/requireConfirmation").and_then(Value::as_bool) == Some(true)
-        };
-        Ok(jobs.into_iter().filter(|job| asks(&job.json)).map(|job| job.uid).collect())
+        let asking = jobs.into_iter().filter_map(|object| {
+            let job: Value = serde_json::from_slice(&object.json).ok()?;
+            let asks = job.pointer("/spec/requireConfirmation").and_then(Value::as_bool) == Some(true);
+            asks.then_some((object.uid, object.key.name, job))
+        });
+        Ok(asking.collect())
     }
 
     /// Writes a pod behind `text`; `None`: it has gone, or is another node's.

@@ -4,7 +4,9 @@
 //! itself.
 
 use apimachinery::NamespacedName;
+use contract::TaskKind;
 use contract::ids::HOLD_UPGRADE_ANNOTATION;
+use contract::node_task;
 use contract::rows::{CONFIRMED_TASKS_FACT, RELEASED_PODS_FACT};
 use edge_store::{Store, Table, Write};
 use http::StatusCode;
@@ -37,6 +39,36 @@ pub(crate) fn of_request(method: &str, path: &str) -> Option<Release> {
 /// What is answered: the status and a sentence.
 pub(crate) type Said = (StatusCode, String);
 
+/// What is let go on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The uid of the pod or the job.
+    uid: String,
+    /// Of a job: the mark of what it says now, beyond which nothing is confirmed. Of a pod empty.
+    mark: String,
+    /// Of a job: what somebody confirms by it.
+    shown: Option<String>,
+}
+
+impl Found {
+    fn pod(uid: &str) -> Found {
+        Found { uid: uid.to_owned(), mark: String::new(), shown: None }
+    }
+
+    fn upgrade((uid, name, job): (String, String, Value)) -> Found {
+        let text = |pointer: &str| job.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let digest = match std::env::consts::ARCH {
+            "aarch64" => text("/spec/imageDigestGatter/arm64"),
+            _ => text("/spec/imageDigestGatter/amd64"),
+        };
+        let at = if digest.is_empty() { "" } else { "@" };
+        let shown =
+            format!("{name}: edgecore {} of {}{at}{digest}", text("/spec/version"), text("/spec/image"));
+        let mark = node_task::acted_upon(TaskKind::NodeUpgrade, &job);
+        Found { uid, mark, shown: Some(node_task::sentence(&shown)) }
+    }
+}
+
 /// The uid of a pod that waits for its release.
 fn held_uid(pod: &KnownPod) -> Result<&str, &'static str> {
     let annotation = format!("/metadata/annotations/{}", HOLD_UPGRADE_ANNOTATION.replace('/', "~1"));
@@ -51,7 +83,7 @@ fn held_uid(pod: &KnownPod) -> Result<&str, &'static str> {
 ///
 /// # Errors
 /// Why none is.
-pub(crate) fn uids(pods: &Pods, release: Release, body: &str) -> Result<Vec<String>, Said> {
+pub(crate) fn found(pods: &Pods, release: Release, body: &str) -> Result<Vec<Found>, Said> {
     let unreadable = |error: std::io::Error| {
         (StatusCode::INTERNAL_SERVER_ERROR, format!("the node's store cannot be read: {error}"))
     };
@@ -69,13 +101,13 @@ pub(crate) fn uids(pods: &Pods, release: Release, body: &str) -> Result<Vec<Stri
                 found.ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod {shown} is not on this node")))?;
             let uid =
                 held_uid(&pod).map_err(|why| (StatusCode::BAD_REQUEST, format!("pod {shown} {why}")))?;
-            Ok(vec![uid.to_owned()])
+            Ok(vec![Found::pod(uid)])
         }
         Release::AllPods => {
             let mut all = Vec::new();
             for key in pods.keys().map_err(unreadable)? {
                 let Some(pod) = pods.find(&key.namespaced_name()).map_err(unreadable)? else { continue };
-                all.extend(held_uid(&pod).ok().map(str::to_owned));
+                all.extend(held_uid(&pod).ok().map(Found::pod));
             }
             Ok(all)
         }
@@ -85,22 +117,30 @@ pub(crate) fn uids(pods: &Pods, release: Release, body: &str) -> Result<Vec<Stri
                 let why = "no upgrade of this node asks for a confirmation (requireConfirmation)".to_owned();
                 return Err((StatusCode::NOT_FOUND, why));
             }
-            Ok(waiting)
+            Ok(waiting.into_iter().map(Found::upgrade).collect())
         }
     }
 }
 
 /// Keeps that they are released: Edged and TaskManager look there.
-pub(crate) async fn keep(store: &Store, release: Release, uids: Vec<String>) -> Said {
-    let count = uids.len();
+pub(crate) async fn keep(store: &Store, release: Release, found: Vec<Found>) -> Said {
+    let mut said = format!(": {}", found.len());
+    for shown in found.iter().filter_map(|one| one.shown.as_deref()) {
+        said.push_str("\n  ");
+        said.push_str(shown);
+    }
     let (fact, word) = match release {
         Release::OnePod | Release::AllPods => (RELEASED_PODS_FACT, "released"),
         Release::Upgrades => (CONFIRMED_TASKS_FACT, "confirmed"),
     };
-    let row =
-        |key2: String| Write::PutRow { table: Table::Facts, key1: fact.to_owned(), key2, value: Vec::new() };
-    match store.commit(uids.into_iter().map(row).collect()).await {
-        Ok(_) => (StatusCode::OK, format!("{word}: {count}")),
+    let row = |found: Found| Write::PutRow {
+        table: Table::Facts,
+        key1: fact.to_owned(),
+        key2: found.uid,
+        value: found.mark.into_bytes(),
+    };
+    match store.commit(found.into_iter().map(row).collect()).await {
+        Ok(_) => (StatusCode::OK, format!("{word}{said}")),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("it is not kept: {error}")),
     }
 }
@@ -145,13 +185,16 @@ mod tests {
             put(&store, name, annotation, phase).await;
         }
         let pods = Pods::new(store.clone(), "edge-1");
-        let of = |body: &str| uids(&pods, Release::OnePod, body).map_err(|(status, _)| status.as_u16());
+        let uids = |found: Vec<Found>| found.into_iter().map(|one| one.uid).collect::<Vec<_>>();
+        let of =
+            |body: &str| found(&pods, Release::OnePod, body).map(uids).map_err(|(status, _)| status.as_u16());
         assert_eq!(of("shop/waits\n"), Ok(vec!["u-waits".to_owned()]));
         assert_eq!([of("shop/runs"), of("shop/plain"), of("shop"), of("/")], [(); 4].map(|()| Err(400)));
         assert_eq!(of("shop/absent"), Err(404));
-        let mut all = uids(&pods, Release::AllPods, "").unwrap();
-        all.sort();
-        assert_eq!(all, ["u-waits", "u-waits-too"]);
+        let all = found(&pods, Release::AllPods, "").unwrap();
+        let mut names: Vec<&str> = all.iter().map(|one| one.uid.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["u-waits", "u-waits-too"]);
         assert_eq!(keep(&store, Release::AllPods, all).await, (StatusCode::OK, "released: 2".to_owned()));
         let rows = store.list_rows(Table::Facts, Some(RELEASED_PODS_FACT)).unwrap();
         assert_eq!(rows.len(), 2);
@@ -164,9 +207,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
         let pods = Pods::new(store.clone(), "edge-1");
-        assert_eq!(uids(&pods, Release::Upgrades, "").unwrap_err().0, StatusCode::NOT_FOUND);
+        assert_eq!(found(&pods, Release::Upgrades, "").unwrap_err().0, StatusCode::NOT_FOUND);
         for (name, asks) in [("asks", true), ("does-not", false)] {
-            let job = json!({"spec": {"version": "v0.2.0", "requireConfirmation": asks}});
+            let job =
+                json!({"spec": {"version": "v0.2.0", "image": "r/p\u{1b}", "requireConfirmation": asks}});
             let object = Write::PutObject {
                 key: ObjectKey::new(contract::ids::NODE_UPGRADE_JOBS, "", name),
                 uid: format!("u-{name}"),
@@ -176,14 +220,15 @@ mod tests {
             };
             store.commit(vec![object]).await.unwrap();
         }
-        let waiting = uids(&pods, Release::Upgrades, "").unwrap();
-        assert_eq!(waiting, ["u-asks"]);
-        assert_eq!(
-            keep(&store, Release::Upgrades, waiting).await,
-            (StatusCode::OK, "confirmed: 1".to_owned())
-        );
+        let waiting = found(&pods, Release::Upgrades, "").unwrap();
+        assert_eq!(waiting.iter().map(|one| one.uid.as_str()).collect::<Vec<_>>(), ["u-asks"]);
+        let said = keep(&store, Release::Upgrades, waiting).await;
+        assert_eq!(said, (StatusCode::OK, "confirmed: 1\n  asks: edgecore v0.2.0 of r/p".to_owned()));
         let rows = store.list_rows(Table::Facts, Some(CONFIRMED_TASKS_FACT)).unwrap();
         assert_eq!(rows.len(), 1);
+        let job = json!({"spec": {"version": "v0.2.0", "image": "r/p\u{1b}", "requireConfirmation": true}});
+        let mark = node_task::acted_upon(TaskKind::NodeUpgrade, &job);
+        assert_eq!(rows[0].value, mark.as_bytes(), "what was shown is what is confirmed");
         let path = "/api/v1/taskupgrade/confirm-upgrade";
         assert_eq!(of_request("POST", path), Some(Release::Upgrades));
     }

@@ -1,4 +1,4 @@
-//! Upgraded connections: to the runtime's streaming server, and bytes both ways.
+//! Upgraded connections to the runtime's streaming server.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::Refusal;
+use crate::splice::{SpliceEnd, splice};
 
 /// 16 KiB: the head of the runtime's answer.
 const HEAD_MAX: usize = 16 << 10;
@@ -20,8 +21,6 @@ const FIELDS_MAX: usize = 64;
 const BODY_MAX: usize = 64 << 10;
 /// 30 s for the runtime to take the connection and to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// 16 KiB each way.
-const BUFFER: usize = 16 << 10;
 
 /// What of a client's headers the runtime needs for the upgrade.
 const HANDED_ON: [&str; 7] = [
@@ -190,14 +189,20 @@ async fn refusal(head: Head, mut body: Vec<u8>, runtime: &mut TcpStream) -> Refu
 }
 
 impl Upgraded {
-    /// Hands bytes on, both ways, until both ends have ended their side or one of them breaks off.
+    /// Hands bytes on, both ways, until that is over. What the runtime has not read by then is thrown away if it is over before both
+    /// sides have ended: else the kernel would keep it for a runtime that reads nothing.
     pub(crate) async fn splice(
         mut self,
         client: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    ) -> std::io::Result<(u64, u64)> {
-        client.write_all(&self.begun).await?;
+        clock: &dyn Clock,
+    ) -> Result<(), SpliceEnd> {
+        client.write_all(&self.begun).await.map_err(SpliceEnd::Client)?;
         self.begun = Vec::new();
-        tokio::io::copy_bidirectional_with_sizes(client, &mut self.runtime, BUFFER, BUFFER).await
+        let ended = splice(client, &mut self.runtime, clock).await;
+        if ended.is_err() {
+            let _ = self.runtime.set_zero_linger();
+        }
+        ended
     }
 }
 

@@ -11,16 +11,16 @@ use contract::metamanager::MetaMsg;
 use contract::node_task::{self, TaskImage};
 use cri::{Content, Runtime};
 use edge_store::{Store, Write};
+use futures::future::AbortHandle;
 
 use crate::plan::{Order, Progress, Step};
-use crate::task::{Pulls, Task, Then, Upgrade, Work};
+use crate::task::{Task, Then, Upgrade, Work};
+use crate::turns::{self, Place, PullTries};
 use crate::upgrade::{self, Keadm, NodePrograms};
 use crate::{checks, events, package, settings, store};
 
 /// 5 s before what the store did not take, or could not be read, is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// 2 s before a pull is tried again, doubled at each time.
-const PULL_AGAIN: Duration = Duration::from_secs(2);
 
 /// Whether the node does parts of jobs, and with what.
 #[derive(Debug, Clone)]
@@ -39,16 +39,28 @@ pub struct TaskManager {
     meta: Address<MetaMsg>,
     runtime: Arc<dyn Runtime>,
     tasks: BTreeMap<String, (Task, Progress)>,
-    /// Of which part a step is under way.
-    busy: Option<String>,
+    /// The steps that are under way.
+    busy: BTreeMap<Place, UnderWay>,
+    /// Which part had a place last.
+    last: BTreeMap<Place, String>,
+    /// The pulls that are under way, or are tried again.
+    tries: PullTries,
     /// The parts of which the store does not know how far they are.
     unkept: BTreeSet<String>,
     /// The store has to be read.
     is_stale: bool,
-    /// What is waited for was looked at since the last tick.
-    has_looked: bool,
+    /// The parts whose step waits for something that was looked for since the last tick.
+    looked: BTreeSet<String>,
     /// The parts for which keadm is to be begun, now that it is kept that it is.
     to_exchange: BTreeSet<String>,
+}
+
+/// A step that is under way.
+struct UnderWay {
+    /// The part's job.
+    uid: String,
+    /// What ends it where it stands.
+    step: AbortHandle,
 }
 
 impl TaskManager {
@@ -67,10 +79,12 @@ impl TaskManager {
             meta,
             runtime,
             tasks: BTreeMap::new(),
-            busy: None,
+            busy: BTreeMap::new(),
+            last: BTreeMap::new(),
+            tries: PullTries::default(),
             unkept: BTreeSet::new(),
             is_stale: true,
-            has_looked: false,
+            looked: BTreeSet::new(),
             to_exchange: BTreeSet::new(),
         }
     }
@@ -91,6 +105,13 @@ impl Actor for TaskManager {
                 self.ended(&uid, cx, |task, progress, time| progress.checked(task, outcome, time));
             }
             EdgeTaskMsg::Pulled { uid, image } => {
+                if let Some(pause) = self.pause_of(&uid, &image, cx) {
+                    // Others have the place meanwhile.
+                    self.free(&uid);
+                    cx.after(pause, EdgeTaskMsg::Tick);
+                    return self.look(cx).await;
+                }
+                self.tries.forget(&uid);
                 self.ended(&uid, cx, |task, progress, time| progress.pulled(task, image, time));
             }
             EdgeTaskMsg::Fetched { uid, outcome } => {
@@ -103,19 +124,24 @@ impl Actor for TaskManager {
                 self.ended(&uid, cx, |task, progress, time| progress.confirmed(task, time));
             }
             EdgeTaskMsg::Marked { uid, journal } => {
-                self.to_exchange.insert(uid.clone());
+                if self
+                    .tasks
+                    .get(&uid)
+                    .is_some_and(|(task, progress)| progress.next(task) == Some(Step::Mark))
+                {
+                    self.to_exchange.insert(uid.clone());
+                }
                 self.ended(&uid, cx, |task, progress, _| progress.marked(task, journal));
             }
             EdgeTaskMsg::Exchanged { uid, end } => {
                 self.ended(&uid, cx, |task, progress, _| progress.exchanged(task, *end));
             }
             EdgeTaskMsg::Waits { uid } => {
-                self.busy.take_if(|busy| *busy == uid);
-                self.has_looked = true;
+                self.free(&uid);
+                self.looked.insert(uid);
             }
             EdgeTaskMsg::Tick => {
-                self.has_looked = false;
-                let waits = self.tasks.values().any(|(task, progress)| progress.is_waiting(task));
+                let waits = !std::mem::take(&mut self.looked).is_empty() || !self.tries.is_empty();
                 if !self.is_stale && self.unkept.is_empty() && !waits {
                     return Ok(());
                 }
@@ -127,7 +153,8 @@ impl Actor for TaskManager {
     fn snapshot(&self) -> serde_json::Value {
         let phases: BTreeMap<&str, &str> =
             self.tasks.iter().map(|(uid, (_, progress))| (uid.as_str(), progress.phase.word())).collect();
-        serde_json::json!({"enabled": self.settings.enable, "parts": phases, "atWork": self.busy})
+        let at_work: BTreeSet<&str> = self.busy.values().map(|under_way| under_way.uid.as_str()).collect();
+        serde_json::json!({"enabled": self.settings.enable, "parts": phases, "atWork": at_work})
     }
 }
 
@@ -139,9 +166,7 @@ impl TaskManager {
         cx: &Context<EdgeTaskMsg>,
         change: impl FnOnce(&Task, &mut Progress, &str),
     ) {
-        if self.busy.as_deref() == Some(uid) {
-            self.busy = None;
-        }
+        self.free(uid);
         // Of one that was given up meanwhile nobody wants to know.
         let Some((task, progress)) = self.tasks.get_mut(uid) else { return };
         let phase = progress.phase;
@@ -150,6 +175,33 @@ impl TaskManager {
         if progress.phase != phase {
             events::moved(cx.env(), task, progress);
         }
+    }
+
+    /// The step of a part is not under way any more.
+    fn free(&mut self, uid: &str) {
+        self.busy.retain(|_, under_way| under_way.uid != uid);
+    }
+
+    /// Ends the step of a part where it stands: nobody wants its end.
+    fn abort(&mut self, uid: &str) {
+        for under_way in self.busy.values().filter(|under_way| under_way.uid == uid) {
+            under_way.step.abort();
+        }
+        self.free(uid);
+        self.tries.forget(uid);
+        self.to_exchange.remove(uid);
+        self.looked.remove(uid);
+    }
+
+    /// After which pause a pull that failed is tried again; `None`: it is not.
+    fn pause_of(&mut self, uid: &str, image: &TaskImage, cx: &Context<EdgeTaskMsg>) -> Option<Duration> {
+        let (task, progress) = self.tasks.get(uid)?;
+        let is_next = progress.next(task) == Some(Step::Pull(image.image.clone()));
+        let Then::Pull(pulls) = &task.work.as_ref().ok()?.then else { return None };
+        if image.succeeded || !is_next {
+            return None;
+        }
+        self.tries.failed(uid, pulls.retries, cx.now(), |pause| cx.env().jitter(pause))
     }
 
     /// Brings what is known in line with the store, keeps what has changed, and begins the next step.
@@ -175,34 +227,46 @@ impl TaskManager {
         let store::Loaded { tasks, mut kept } = loaded;
         let mut known = std::mem::take(&mut self.tasks);
         for (uid, task) in tasks {
-            let progress = match (known.remove(&uid), kept.remove(&uid)) {
+            let before = match (known.remove(&uid), kept.remove(&uid)) {
                 // What was not kept yet is newer.
-                (Some((_, progress)), _) | (None, Some(progress)) => progress,
-                (None, None) => {
-                    let progress = Progress::begun(&task, self.settings.enable);
-                    events::moved(cx.env(), &task, &progress);
-                    self.unkept.insert(uid.clone());
-                    progress
-                }
+                (Some((_, progress)), _) | (None, Some(progress)) => Some(progress),
+                (None, None) => None,
             };
+            let is_enabled = self.settings.enable;
+            let progress = match &before {
+                Some(before) => {
+                    let is_begun = before.is_exchanging() && !self.to_exchange.contains(&uid);
+                    before.clone().resumed(&task, is_enabled, is_begun)
+                }
+                None => Progress::begun(&task, is_enabled),
+            };
+            if before.as_ref() != Some(&progress) {
+                self.abort(&uid);
+                events::moved(cx.env(), &task, &progress);
+                self.unkept.insert(uid.clone());
+            }
             self.tasks.insert(uid, (task, progress));
         }
         // Whoever began to exchange edgecore says how that ended, also when the cloud has not waited for it.
-        for (uid, (task, progress)) in known.extract_if(.., |_, (_, progress)| progress.is_exchanging()) {
+        let to_exchange = &self.to_exchange;
+        let is_begun = |uid: &String, (_, progress): &mut (Task, Progress)| {
+            progress.is_exchanging() && !to_exchange.contains(uid)
+        };
+        for (uid, (task, progress)) in known.extract_if(.., is_begun) {
             kept.remove(&uid);
             self.tasks.insert(uid, (task, progress));
         }
-        // Of jobs that are gone: the step that is under way ends for nobody.
+        // Of jobs that are gone no step goes on: others wait for the place.
         let gone: BTreeSet<String> = kept.into_keys().chain(known.keys().cloned()).collect();
         for uid in &gone {
             if known.get(uid).is_some_and(|(_, progress)| !progress.phase.is_final()) {
                 events::abandoned(cx.env(), uid);
             }
+            self.abort(uid);
             self.unkept.remove(uid);
         }
         let of = |uid: &String| [store::delete(uid), store::delete_confirmation(uid)];
         let writes: Vec<Write> = gone.iter().flat_map(of).collect();
-        self.to_exchange.retain(|uid| !gone.contains(uid));
         if !writes.is_empty()
             && let Err(error) = self.store.commit(writes).await
         {
@@ -241,30 +305,35 @@ impl TaskManager {
         }
     }
 
-    /// Begins the next step of the first part that has one, unless one is under way. While edgecore is being exchanged nothing else begins;
-    /// what waits for somebody's confirmation holds nothing up.
+    /// Begins the next step at each place that is free.
     fn begin(&mut self, cx: &Context<EdgeTaskMsg>) {
-        if self.busy.is_some() {
-            return;
+        let steps =
+            self.tasks.iter().filter_map(|(uid, (task, progress))| Some((uid.clone(), progress.next(task)?)));
+        let steps: BTreeMap<String, Step> = steps.collect();
+        for place in Place::ALL {
+            if self.busy.contains_key(&place) {
+                continue;
+            }
+            let rests = |uid: &str| self.looked.contains(uid) || self.tries.rests(uid, cx.now());
+            let last = self.last.get(&place).map(String::as_str);
+            let Some(uid) = turns::next(place, &steps, last, rests) else { continue };
+            let Some(step) = steps.get(&uid) else { continue };
+            self.begin_step(place, uid, step.clone(), cx);
         }
-        let mut steps: Vec<(String, Step, Work)> = self
-            .tasks
-            .values()
-            .filter_map(|(task, progress)| {
-                Some((task.uid.clone(), progress.next(task)?, task.work.clone().ok()?))
-            })
-            .collect();
-        let exchanges = |(_, step, _): &(String, Step, Work)| matches!(step, Step::Exchange(..));
-        let waits = |(_, step, _): &(String, Step, Work)| matches!(step, Step::AwaitConfirmation);
-        let next = match steps.iter().position(exchanges) {
-            Some(_) if self.has_looked => None,
-            Some(at) => Some(at),
-            None => steps.iter().position(|step| !waits(step)).or((!self.has_looked).then_some(0)),
+    }
+
+    fn begin_step(&mut self, place: Place, uid: String, step: Step, cx: &Context<EdgeTaskMsg>) {
+        let Some((task, progress)) = self.tasks.get(&uid) else { return };
+        let Ok(work) = task.work.clone() else { return };
+        let order = Ordered {
+            mark: progress.mark.clone(),
+            within: match &step {
+                Step::Pull(image) => self.tries.begin(&uid, image, work.timeout, cx.now()),
+                _ => work.timeout,
+            },
+            work,
+            begins: self.to_exchange.remove(&uid),
         };
-        let Some(at) = next.filter(|at| *at < steps.len()) else { return };
-        let (uid, step, work) = steps.swap_remove(at);
-        self.busy = Some(uid.clone());
-        let begins = self.to_exchange.remove(&uid);
         let performer = Performer {
             edged: self.edged.clone(),
             runtime: Arc::clone(&self.runtime),
@@ -272,12 +341,25 @@ impl TaskManager {
             programs: self.settings.programs.clone(),
             env: cx.env().clone(),
         };
-        let myself = cx.myself();
-        cx.spawn(async move {
-            let message = performer.perform(uid, step, work, begins).await;
+        let (myself, of) = (cx.myself(), uid.clone());
+        let step = cx.spawn(async move {
+            let message = performer.perform(of, step, order).await;
             let _ = myself.tell(message).await;
         });
+        self.last.insert(place, uid.clone());
+        self.busy.insert(place, UnderWay { uid, step });
     }
+}
+
+/// A step as it is to be done.
+struct Ordered {
+    /// The part's mark.
+    mark: String,
+    /// How long it may take.
+    within: Duration,
+    work: Work,
+    /// keadm was not begun yet.
+    begins: bool,
 }
 
 /// What steps are done with.
@@ -290,8 +372,9 @@ struct Performer {
 }
 
 impl Performer {
-    /// Does one step, and answers what became of it. `begins`: keadm was not begun yet.
-    async fn perform(&self, uid: String, step: Step, work: Work, begins: bool) -> EdgeTaskMsg {
+    /// Does one step, and answers what became of it.
+    async fn perform(&self, uid: String, step: Step, order: Ordered) -> EdgeTaskMsg {
+        let Ordered { mark, within, work, begins } = order;
         match step {
             Step::Check(items) => {
                 let outcome = checks::look(&self.env, &items).await;
@@ -299,7 +382,7 @@ impl Performer {
             }
             Step::Pull(image) => {
                 let outcome = match &work.then {
-                    Then::Pull(pulls) => pull(&self.edged, &image, pulls, work.timeout, &self.env).await,
+                    Then::Pull(pulls) => pull(&self.edged, &image, pulls.secret.clone(), within).await,
                     Then::Upgrade(_) | Then::Configure(_) => Err("a part of another kind".to_owned()),
                 };
                 let reason = outcome.err().map(|why| node_task::sentence(&why));
@@ -307,7 +390,7 @@ impl Performer {
                 EdgeTaskMsg::Pulled { uid, image: TaskImage { image, succeeded, reason } }
             }
             Step::Fetch(order) => {
-                let outcome = self.fetch(&order, work.timeout).await;
+                let outcome = self.fetch(&order, within).await;
                 EdgeTaskMsg::Fetched { uid, outcome }
             }
             Step::Examine(fields) => {
@@ -320,7 +403,7 @@ impl Performer {
             }
             Step::AwaitConfirmation => {
                 let (store, named) = (self.store.clone(), uid.clone());
-                match self.env.blocking(move || store::is_confirmed(&store, &named)).await {
+                match self.env.blocking(move || store::is_confirmed(&store, &named, &mark)).await {
                     Ok(Ok(true)) => EdgeTaskMsg::Confirmed { uid },
                     // What cannot be read now is read with the next look.
                     Ok(Ok(false) | Err(_)) | Err(_) => EdgeTaskMsg::Waits { uid },
@@ -335,7 +418,7 @@ impl Performer {
             }
             Step::Exchange(order, before) => {
                 let Some(programs) = self.programs.clone() else { return without_programs(uid) };
-                match self.exchange(programs, order, before, work.timeout, begins).await {
+                match self.exchange(programs, order, before, within, begins).await {
                     Some(end) => EdgeTaskMsg::Exchanged { uid, end: Box::new(end) },
                     None => EdgeTaskMsg::Waits { uid },
                 }
@@ -343,11 +426,10 @@ impl Performer {
         }
     }
 
-    /// The installation package, in a file.
-    async fn fetch(&self, order: &Upgrade, within: Duration) -> Result<(), String> {
+    /// The installation package, in a file: its SHA-256.
+    async fn fetch(&self, order: &Upgrade, within: Duration) -> Result<String, String> {
         let programs = self.programs.as_ref().ok_or(NO_PROGRAMS)?;
-        let pulls = Pulls { images: Vec::new(), secret: None, retries: 0 };
-        pull(&self.edged, &order.image, &pulls, within, &self.env).await?;
+        pull(&self.edged, &order.image, None, within).await?;
         let found = self.runtime.image_status(&order.image).await;
         let image = found.map_err(|error| Fault::from_error(&error).reason)?;
         let image = image.ok_or("the installation package is gone after the pull")?;
@@ -397,32 +479,17 @@ fn without_programs(uid: String) -> EdgeTaskMsg {
     EdgeTaskMsg::Exchanged { uid, end: Box::new(upgrade::not_begun(NO_PROGRAMS)) }
 }
 
-/// Has Edged pull an image, and again as often as the job allows, within the time that an action has.
+/// Has Edged pull an image, once.
 async fn pull(
     edged: &Address<EdgedMsg>,
     image: &str,
-    pulls: &Pulls,
-    timeout: Duration,
-    env: &Env,
+    secret: Option<String>,
+    within: Duration,
 ) -> Result<(), String> {
-    let ends = env.now() + timeout;
-    let mut pause = PULL_AGAIN;
-    let mut tries = 0;
-    loop {
-        let within = ends.since(env.now());
-        let ask =
-            |reply| EdgedMsg::PullImage { image: image.to_owned(), secret: pulls.secret.clone(), reply };
-        let why = match edged.ask(within, ask).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(why)) => why,
-            Err(error) => format!("nobody knows whether it was pulled: {error}"),
-        };
-        if tries == pulls.retries || env.now() + pause >= ends {
-            return Err(why);
-        }
-        tries += 1;
-        env.sleep(env.jitter(pause)).await;
-        pause *= 2;
+    let ask = |reply| EdgedMsg::PullImage { image: image.to_owned(), secret, reply };
+    match edged.ask(within, ask).await {
+        Ok(pulled) => pulled,
+        Err(error) => Err(format!("nobody knows whether it was pulled: {error}")),
     }
 }
 

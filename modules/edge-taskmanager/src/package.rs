@@ -2,7 +2,7 @@
 //! of it is unpacked or believed here: keadm holds every part against its digest.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use cri::{Content, Descriptor, Error as RuntimeError};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 
 /// 4 MiB of an index or a manifest.
@@ -49,11 +50,11 @@ impl Blobs for Content {
     }
 }
 
-/// Writes the image that the runtime has as `id` into the file `to`.
+/// Writes the image that the runtime has as `id` into the file `to`, and answers the file's SHA-256 in hex.
 ///
 /// # Errors
 /// A sentence.
-pub(crate) async fn write(blobs: &impl Blobs, id: &str, to: &Path, env: &Env) -> Result<(), String> {
+pub(crate) async fn write(blobs: &impl Blobs, id: &str, to: &Path, env: &Env) -> Result<String, String> {
     let target = blobs.target(id).await.map_err(|error| match error {
         RuntimeError::Unsupported { .. } => {
             "the runtime gives no image out, which containerd does: upgrade this node by `keadm upgrade edge --image-archive`".to_owned()
@@ -62,8 +63,9 @@ pub(crate) async fn write(blobs: &impl Blobs, id: &str, to: &Path, env: &Env) ->
     })?;
     let (documents, parts) = parts(blobs, &target).await?;
     let path = to.to_owned();
-    let made = env
-        .blocking(move || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path));
+    let made = env.blocking(move || {
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+    });
     let mut file = on_disk(made.await, to)?;
     let index = json!({"schemaVersion": 2, "manifests": [{
         "mediaType": target.media_type, "digest": target.digest, "size": target.size,
@@ -78,9 +80,17 @@ pub(crate) async fn write(blobs: &impl Blobs, id: &str, to: &Path, env: &Env) ->
     }
     let ended = env.blocking(move || {
         file.write_all(&[0; 2 * BLOCK as usize])?;
-        file.sync_all()
+        file.sync_all()?;
+        sum_of(file)
     });
     on_disk(ended.await, to)
+}
+
+fn sum_of(mut file: File) -> io::Result<String> {
+    file.rewind()?;
+    let mut hash = Sha256::new();
+    io::copy(&mut file, &mut hash)?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn said(error: &RuntimeError) -> String {
@@ -229,7 +239,6 @@ async fn blob(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sha2::{Digest as _, Sha256};
     use std::collections::BTreeMap;
     use std::io::Read as _;
 
@@ -282,7 +291,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (to, env) = (folder.path().join("package.tar"), Env::real());
         let memory = Memory::package(b"a layer that is no multiple of a block");
-        write(&memory, "sha256:id", &to, &env).await.unwrap();
+        let sum = write(&memory, "sha256:id", &to, &env).await.unwrap();
+        let of_file: String =
+            Sha256::digest(std::fs::read(&to).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(sum, of_file);
         let mut archive = tar::Archive::new(File::open(&to).unwrap());
         let mut found = BTreeMap::new();
         for entry in archive.entries().unwrap() {

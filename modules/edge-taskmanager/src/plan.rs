@@ -17,9 +17,15 @@ const WAITS: &str = "waits until somebody on the node says `keadm ctl confirm`";
 /// What is said where nothing had to be done.
 const ALREADY: &str = "the settings are so already: nothing was changed, and edgecore not restarted";
 
+/// Why a part ends whose job says something else now.
+const CHANGED: &str = "the job says something else than when this node began it, and nothing more of it was done: make another job";
+
 /// How far a part is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Progress {
+    /// What it is about: the job's mark when the part began. What was looked at, and confirmed, is that and nothing else. Empty: a
+    /// release that kept no mark began it.
+    pub(crate) mark: String,
     pub(crate) phase: TaskPhase,
     pub(crate) reason: String,
     pub(crate) actions: Vec<TaskAction>,
@@ -39,6 +45,8 @@ pub(crate) struct UpgradeProgress {
     pub(crate) from: String,
     /// The release that it is to have.
     pub(crate) to: String,
+    /// The SHA-256 of the installation package that was fetched; empty: none was, or a release that kept no sum did.
+    pub(crate) sum: String,
 }
 
 /// What is to be done now.
@@ -63,8 +71,8 @@ pub(crate) enum Step {
 /// What keadm is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Exchange edgecore.
-    Upgrade(Upgrade),
+    /// Exchange edgecore, by the package that has this SHA-256.
+    Upgrade(Upgrade, String),
     /// Write these values into its settings, and restart it.
     Configure(BTreeMap<String, String>),
 }
@@ -73,6 +81,7 @@ impl Progress {
     /// Of a part that has just come; `is_enabled`: whether this node does any.
     pub(crate) fn begun(task: &Task, is_enabled: bool) -> Progress {
         let progress = Progress {
+            mark: task.mark.clone(),
             phase: TaskPhase::InProgress,
             reason: String::new(),
             actions: Vec::new(),
@@ -86,6 +95,19 @@ impl Progress {
             Err(why) => progress.failed(why),
             Ok(_) => progress,
         }
+    }
+
+    /// As it goes on with the job as that is now. A job that says something else ends the part before anything of that is done; once keadm is
+    /// begun (`is_begun`) how that ends is told, whatever the job says.
+    pub(crate) fn resumed(self, task: &Task, is_enabled: bool, is_begun: bool) -> Progress {
+        if self.phase.is_final() || is_begun || self.mark == task.mark {
+            return self;
+        }
+        if self.mark.is_empty() {
+            // Nobody knows what was looked at: it is looked at once more.
+            return Progress::begun(task, is_enabled);
+        }
+        self.failed(CHANGED)
     }
 
     fn failed(self, why: &str) -> Progress {
@@ -113,7 +135,7 @@ impl Progress {
 
     fn next_of_upgrade(&self, upgrade: &Upgrade, checks: &[CheckItem]) -> Step {
         if let Some(before) = &self.upgrade.begun_after {
-            return Step::Exchange(Order::Upgrade(upgrade.clone()), before.clone());
+            return Step::Exchange(Order::Upgrade(upgrade.clone(), self.upgrade.sum.clone()), before.clone());
         }
         match (self.actions.len(), self.upgrade.is_fit) {
             (0, false) => Step::Check(checks.to_vec()),
@@ -126,11 +148,6 @@ impl Progress {
     /// Whether edgecore, or what it is started with, is being exchanged.
     pub(crate) fn is_exchanging(&self) -> bool {
         !self.phase.is_final() && self.upgrade.begun_after.is_some()
-    }
-
-    /// Whether what comes next is looked at from time to time, and not at once again.
-    pub(crate) fn is_waiting(&self, task: &Task) -> bool {
-        matches!(self.next(task), Some(Step::AwaitConfirmation | Step::Exchange(..)))
     }
 
     /// The machine was looked at.
@@ -147,9 +164,10 @@ impl Progress {
         }
     }
 
-    /// The package is on the disk, or is not.
-    pub(crate) fn fetched(&mut self, task: &Task, outcome: Result<(), String>, time: &str) {
+    /// The package with this SHA-256 is on the disk, or is not.
+    pub(crate) fn fetched(&mut self, task: &Task, outcome: Result<String, String>, time: &str) {
         if matches!(self.next(task), Some(Step::Fetch(_))) {
+            let outcome = outcome.map(|sum| self.upgrade.sum = sum);
             self.ended(CHECK, outcome, time);
             if self.next(task) == Some(Step::AwaitConfirmation) {
                 self.reason = WAITS.to_owned();
@@ -356,14 +374,18 @@ mod tests {
         progress.confirmed(&task, "too early");
         progress.checked(&task, Ok(()), "t1");
         assert!(matches!(progress.next(&task), Some(Step::Fetch(_))) && progress.actions.is_empty());
-        progress.fetched(&task, Ok(()), "t2");
-        assert_eq!((progress.next(&task), progress.is_waiting(&task)), (Some(Step::AwaitConfirmation), true));
+        progress.fetched(&task, Ok("5a".to_owned()), "t2");
+        assert_eq!(progress.next(&task), Some(Step::AwaitConfirmation));
         assert!(progress.reason.contains("keadm ctl confirm"));
         progress.confirmed(&task, "t3");
         assert_eq!((progress.next(&task), progress.reason.as_str()), (Some(Step::Mark), ""));
         progress.marked(&task, "before".to_owned());
-        let Some(Step::Exchange(_, before)) = progress.next(&task) else { panic!() };
-        assert_eq!(before, "before");
+        let Some(Step::Exchange(Order::Upgrade(_, sum), before)) = progress.next(&task) else { panic!() };
+        assert_eq!(
+            (sum.as_str(), before.as_str()),
+            ("5a", "before"),
+            "the package that was there is what is taken"
+        );
         progress.marked(&task, "another".to_owned());
         let Some(Step::Exchange(_, before)) = progress.next(&task) else { panic!() };
         assert_eq!(before, "before", "it is begun once");
@@ -382,6 +404,44 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_says_something_else_ends_its_part_before_keadm_is_begun() {
+        let key = ObjectKey::new(TaskKind::ConfigUpdate.resource(), "", "j");
+        let changed =
+            json!({"spec": {"updateFields": {"modules.edged.tailoredKubeletConfig.staticPodPath": "/x"}}});
+        let (before, now) = (update(), Task::read(&key, "u", changed.to_string().as_bytes()).unwrap());
+        let examined = || {
+            let mut progress = Progress::begun(&before, true);
+            progress.examined(&before, Ok(true), "t");
+            progress
+        };
+        let mut marked = examined();
+        marked.marked(&before, "before".to_owned());
+        for progress in [Progress::begun(&before, true), examined(), marked.clone()] {
+            assert_eq!(progress.clone().resumed(&before, true, false), progress);
+            let ended = progress.resumed(&now, true, false);
+            assert_eq!((ended.phase, ended.next(&now)), (TaskPhase::Failure, None));
+            assert!(ended.reason.contains("says something else"), "{}", ended.reason);
+        }
+        assert_eq!(marked.clone().resumed(&now, true, true), marked, "how keadm ends is told");
+        // A confirmation is no more of another release than a look at it.
+        let (shown, now) = (upgrade(true), {
+            let spec = json!({"version": "v0.3.0", "image": "r/p", "requireConfirmation": true, "checkItems": ["mem"]});
+            let key = ObjectKey::new(TaskKind::NodeUpgrade.resource(), "", "j");
+            Task::read(&key, "u", json!({ "spec": spec }).to_string().as_bytes()).unwrap()
+        });
+        let mut progress = Progress::begun(&shown, true);
+        progress.checked(&shown, Ok(()), "t");
+        progress.fetched(&shown, Ok(String::new()), "t");
+        assert_eq!(progress.clone().resumed(&now, true, false).next(&now), None);
+        progress.mark.clear();
+        assert_eq!(
+            progress.resumed(&now, true, false),
+            Progress::begun(&now, true),
+            "of a part that kept no mark nothing counts"
+        );
+    }
+
+    #[test]
     fn other_settings_are_examined_and_written_once() {
         let task = update();
         let mut progress = Progress::begun(&task, true);
@@ -394,7 +454,7 @@ mod tests {
         progress.examined(&task, Err("a second one".to_owned()), "t2");
         progress.marked(&task, "before".to_owned());
         assert_eq!(progress.next(&task), Some(Step::Exchange(Order::Configure(fields), "before".to_owned())));
-        assert!(progress.is_exchanging() && progress.is_waiting(&task));
+        assert!(progress.is_exchanging());
         let mut back = progress.clone();
         let (from_version, to_version) = (String::new(), String::new());
         let end = UpgradeEnd {
@@ -432,7 +492,7 @@ mod tests {
         let begun = || {
             let mut progress = Progress::begun(&task, true);
             progress.checked(&task, Ok(()), "t");
-            progress.fetched(&task, Ok(()), "t");
+            progress.fetched(&task, Ok(String::new()), "t");
             progress.marked(&task, String::new());
             progress
         };

@@ -20,6 +20,9 @@ const KEY: &str = "node-task";
 struct ProgressV1 {
     v: u32,
     phase: String,
+    /// The job's mark.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    of: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     reason: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -34,6 +37,8 @@ struct ProgressV1 {
     from: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     to: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    sum: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,7 +82,7 @@ pub(crate) fn load(store: &Store) -> Result<Loaded, StoreError> {
 }
 
 fn read(value: &[u8]) -> Option<Progress> {
-    let ProgressV1 { v: 1, phase, reason, actions, images, fit, begun, from, to } =
+    let ProgressV1 { v: 1, phase, of: mark, reason, actions, images, fit, begun, from, to, sum } =
         serde_json::from_slice(value).ok()?
     else {
         return None;
@@ -92,8 +97,8 @@ fn read(value: &[u8]) -> Option<Progress> {
     let images = images.into_iter();
     let images = images.map(|ImageV1 { image, ok, reason }| TaskImage { image, succeeded: ok, reason });
     let phase = TaskPhase::of_word(&phase)?;
-    let upgrade = UpgradeProgress { is_fit: fit, begun_after: begun, from, to };
-    Some(Progress { phase, reason, actions: actions.collect(), images: images.collect(), upgrade })
+    let upgrade = UpgradeProgress { is_fit: fit, begun_after: begun, from, to, sum };
+    Some(Progress { mark, phase, reason, actions: actions.collect(), images: images.collect(), upgrade })
 }
 
 /// Keeps how far a part is, and sends it up: one commit.
@@ -111,14 +116,15 @@ pub(crate) fn put(task: &Task, progress: &Progress) -> Result<Vec<Write>, rows::
 }
 
 fn row(uid: &str, progress: &Progress) -> Write {
-    let Progress { phase, reason, actions, images, upgrade } = progress.clone();
-    let UpgradeProgress { is_fit, begun_after, from, to } = upgrade;
+    let Progress { mark, phase, reason, actions, images, upgrade } = progress.clone();
+    let UpgradeProgress { is_fit, begun_after, from, to, sum } = upgrade;
     let action =
         |TaskAction { action, succeeded, reason, time }| ActionV1 { action, ok: succeeded, reason, time };
     let image = |TaskImage { image, succeeded, reason }| ImageV1 { image, ok: succeeded, reason };
     let row = ProgressV1 {
         v: 1,
         phase: phase.word().to_owned(),
+        of: mark,
         reason,
         actions: actions.into_iter().map(action).collect(),
         images: images.into_iter().map(image).collect(),
@@ -126,15 +132,17 @@ fn row(uid: &str, progress: &Progress) -> Write {
         begun: begun_after,
         from,
         to,
+        sum,
     };
     // A struct of texts and numbers: this cannot fail.
     let value = serde_json::to_vec(&row).unwrap_or_default();
     Write::PutRow { table: Table::Facts, key1: KEY.to_owned(), key2: uid.to_owned(), value }
 }
 
-/// Whether somebody on the node has confirmed the part. Blocks.
-pub(crate) fn is_confirmed(store: &Store, uid: &str) -> Result<bool, StoreError> {
-    Ok(store.get_row(Table::Facts, CONFIRMED_TASKS_FACT, uid)?.is_some())
+/// Whether somebody on the node has confirmed the part, with this mark and no other. Blocks.
+pub(crate) fn is_confirmed(store: &Store, uid: &str, mark: &str) -> Result<bool, StoreError> {
+    let confirmed = store.get_row(Table::Facts, CONFIRMED_TASKS_FACT, uid)?;
+    Ok(!mark.is_empty() && confirmed.is_some_and(|confirmed| confirmed == mark.as_bytes()))
 }
 
 /// Forgets that a part was confirmed.
@@ -157,6 +165,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().join("edgecore.db"), Options::new([1; 16])).unwrap();
         let progress = Progress {
+            mark: String::new(),
             phase: TaskPhase::InProgress,
             reason: String::new(),
             actions: vec![TaskAction {
@@ -183,6 +192,23 @@ mod tests {
         let Loaded { tasks, kept } = load(&store).unwrap();
         assert!(tasks.is_empty());
         assert_eq!(kept, [("u".to_owned(), progress)].into());
+        // What later releases have added, where it is anything.
+        let mut more = kept["u"].clone();
+        (more.mark, more.upgrade.sum) = ("m".into(), "5a".into());
+        let Write::PutRow { value, .. } = row("u", &more) else { panic!("no row") };
+        let with = text.replace(r#""phase":"InProgress","#, r#""phase":"InProgress","of":"m","#);
+        let with = format!(r#"{},"sum":"5a"}}"#, with.strip_suffix('}').unwrap());
+        assert_eq!(String::from_utf8(value.clone()).unwrap(), with);
+        assert_eq!(read(&value), Some(more));
+        let confirmed = Write::PutRow {
+            table: Table::Facts,
+            key1: CONFIRMED_TASKS_FACT.to_owned(),
+            key2: "u".to_owned(),
+            value: b"m".to_vec(),
+        };
+        store.commit_blocking(vec![confirmed]).unwrap();
+        let is_confirmed = |mark: &str| is_confirmed(&store, "u", mark).unwrap();
+        assert!(is_confirmed("m") && !is_confirmed("another") && !is_confirmed(""));
         store.commit_blocking(vec![delete("u")]).unwrap();
         assert!(load(&store).unwrap().kept.is_empty());
     }

@@ -82,6 +82,8 @@ pub(crate) struct Task {
     pub(crate) kind: TaskKind,
     pub(crate) job: String,
     pub(crate) uid: String,
+    /// What all that is acted upon comes to ([`node_task::acted_upon`]).
+    pub(crate) mark: String,
     /// `Err`: a sentence why it makes no sense.
     pub(crate) work: Result<Work, String>,
 }
@@ -90,14 +92,16 @@ impl Task {
     /// Reads one; `None` where it is no object of a job.
     pub(crate) fn read(key: &ObjectKey, uid: &str, json: &[u8]) -> Option<Task> {
         let kind = TaskKind::of_resource(&key.resource)?;
-        let work = serde_json::from_slice(json)
+        let object: Result<Value, _> = serde_json::from_slice(json);
+        let mark = node_task::acted_upon(kind, object.as_ref().unwrap_or(&Value::Null));
+        let work = object
             .map_err(|error| node_task::sentence(&format!("the job is no JSON: {error}")))
-            .and_then(|object: Value| match kind {
+            .and_then(|object| match kind {
                 TaskKind::ImagePrePull => image_pre_pull(&object),
                 TaskKind::NodeUpgrade => node_upgrade(&object),
                 TaskKind::ConfigUpdate => config_update(&object),
             });
-        Some(Task { kind, job: key.name.clone(), uid: uid.to_owned(), work })
+        Some(Task { kind, job: key.name.clone(), uid: uid.to_owned(), mark, work })
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) fn mark_of(programs: &NodePrograms) -> String {
 /// The verb of keadm that does it.
 fn verb(order: &Order) -> &'static [&'static str] {
     match order {
-        Order::Upgrade(_) => &["upgrade", "edge"],
+        Order::Upgrade(..) => &["upgrade", "edge"],
         Order::Configure(_) => &["config-update"],
     }
 }
@@ -80,12 +80,18 @@ fn arguments(programs: &NodePrograms, order: &Order, within: Duration) -> Vec<St
     arguments.push(format!("--config={}", programs.config.display()));
     arguments.push(format!("--timeout={within}"));
     match order {
-        Order::Upgrade(upgrade) => {
+        Order::Upgrade(upgrade, sum) => {
             arguments.push(format!("--image-archive={}", programs.package().display()));
+            // What was fetched, and confirmed, is these bytes.
+            if !sum.is_empty() {
+                arguments.push(format!("--checksum={sum}"));
+            }
             arguments.push(format!("--toVersion={}", upgrade.version));
             arguments.extend(upgrade.digest.as_ref().map(|digest| format!("--image-digest={digest}")));
         }
         Order::Configure(fields) => {
+            // keadm writes the file, so it judges once more what a job may change.
+            arguments.push("--by-job".to_owned());
             arguments.extend(fields.iter().map(|(key, value)| format!("--set={key}={value}")));
         }
     }
@@ -318,21 +324,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (programs, env) = (programs(folder.path()), Env::real());
         let within = Duration::from_secs(5);
-        let order = Order::Upgrade(Upgrade {
+        let release = Upgrade {
             image: "r/p@sha256:0".to_owned(),
             digest: Some("sha256:0".to_owned()),
             version: "0.2.0".to_owned(),
             confirm: false,
-        });
+        };
+        let order = Order::Upgrade(release, "5a".to_owned());
         let of_upgrade = arguments(&programs, &order, within);
         assert_eq!(of_upgrade[2], "--config=/etc/a b;reboot.yaml");
-        assert_eq!(of_upgrade[5..], ["--toVersion=0.2.0", "--image-digest=sha256:0"]);
+        assert_eq!(of_upgrade[5..], ["--checksum=5a", "--toVersion=0.2.0", "--image-digest=sha256:0"]);
         let fields = [("a.b".to_owned(), "$(reboot) --config=/x".to_owned())];
         let update = Order::Configure(fields.into());
         let of_update = [
             "config-update",
             "--config=/etc/a b;reboot.yaml",
             "--timeout=10",
+            "--by-job",
             "--set=a.b=$(reboot) --config=/x",
         ];
         assert_eq!(arguments(&programs, &update, within), of_update);

@@ -11,6 +11,7 @@ use config::edge::EdgeCore;
 use contract::edged::EdgedMsg;
 use contract::edgetaskmanager::EdgeTaskMsg;
 use contract::metamanager::MetaMsg;
+use contract::node_task::acted_upon;
 use contract::{ChangedObjects, ObjectKey, TaskKind, TaskProgress, UpReport, rows};
 use edge_store::{Options, Store, Table, Write};
 use edge_taskmanager::{NodePrograms, Settings, TaskManager};
@@ -59,11 +60,15 @@ fn started(settings: Settings, folder: &Path) -> Node {
 impl Node {
     /// As MetaManager does when the cloud has sent a job.
     async fn sent(&self, uid: &str, images: &[&str], checks: &[&str]) {
+        self.sent_as(key(), uid, images, checks).await;
+    }
+
+    async fn sent_as(&self, key: ObjectKey, uid: &str, images: &[&str], checks: &[&str]) {
         let json = json!({"spec": {"imagePrePullTemplate": {
             "images": images, "checkItems": checks, "retryTimes": 1,
         }}, "imageSecret": {"type": "kubernetes.io/dockerconfigjson"}});
         let write = Write::PutObject {
-            key: key(),
+            key,
             uid: uid.to_owned(),
             content_hash: "1".to_owned(),
             resource_version: "1".to_owned(),
@@ -102,6 +107,25 @@ impl Node {
         };
         let found = self.env.timeout(SOON, looking).await;
         found.unwrap_or_else(|| panic!("waited in vain: {what}: {:?}", self.said()))
+    }
+
+    /// Waits until this is said of a part, whatever is said of others.
+    async fn until_ended(&self, uid: &str) -> TaskProgress {
+        let looking = async {
+            loop {
+                let rows = self.store.outbox_head(9, 9999).unwrap();
+                let reports = rows.iter().map(|row| rows::decode_report(&row.body).unwrap());
+                let mut ended = reports.filter_map(|report| match report {
+                    UpReport::NodeTask(said) if said.uid == uid && said.phase != "InProgress" => Some(said),
+                    _ => None,
+                });
+                match ended.next_back() {
+                    Some(ended) => return ended,
+                    None => self.env.sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        self.env.timeout(SOON, looking).await.expect("the part ends")
     }
 
     async fn stop(self) {
@@ -202,6 +226,55 @@ fn hostile_names_of_images_reach_no_runtime() {
     });
 }
 
+#[test]
+fn a_pull_of_a_job_that_is_gone_holds_no_place() {
+    run(async |folder| {
+        let mut node = start(folder, true).await;
+        node.sent("u", &["a:1", "b:1"], &["mem"]).await;
+        let (_, _, _never_answered) = node.asked_to_pull().await;
+        node.store.commit(vec![Write::DeleteObject { key: key(), uid: None }]).await.unwrap();
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        node.sent("v", &["c:1"], &["mem"]).await;
+        let (image, _, _) = node.asked_to_pull().await;
+        assert_eq!(image, "c:1");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_pull_that_is_tried_again_lets_others_go_first() {
+    run(async |folder| {
+        let mut node = start(folder, true).await;
+        node.sent("u", &["a:1"], &["mem"]).await;
+        let (image, _, reply) = node.asked_to_pull().await;
+        assert_eq!(image, "a:1");
+        node.sent_as(ObjectKey::new(TaskKind::ImagePrePull.resource(), "", "day"), "v", &["c:1"], &["mem"])
+            .await;
+        reply.send(Err("no route".to_owned()));
+        let (image, _, reply) = node.asked_to_pull().await;
+        assert_eq!(image, "c:1", "the other one's pause holds nothing up");
+        reply.send(Ok(()));
+        let (image, _, reply) = node.asked_to_pull().await;
+        assert_eq!(image, "a:1", "it is tried again");
+        reply.send(Ok(()));
+        assert_eq!(node.until_ended("u").await.phase, "Successful");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn settings_do_not_wait_for_a_pull() {
+    run(async |folder| {
+        let (mut node, _) = configuring(folder, Path::new("/nowhere/keadm"));
+        node.sent("a", &["a:1"], &["mem"]).await;
+        let (_, _, _never_answered) = node.asked_to_pull().await;
+        node.store.commit(vec![wants(json!({"modules.edgeHub.heartbeat": "20"}))]).await.unwrap();
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        assert!(node.until_ended("u").await.reason.contains("/nowhere/keadm: No such file"));
+        node.stop().await;
+    });
+}
+
 /// A node that exchanges edgecore with this test's own program, which knows none of keadm's arguments.
 fn upgrading(folder: &Path) -> Node {
     let programs = NodePrograms {
@@ -214,18 +287,32 @@ fn upgrading(folder: &Path) -> Node {
     started(Settings { enable: true, programs: Some(programs) }, folder)
 }
 
+/// A NodeUpgradeJob.
+fn release(version: &str, confirm: bool) -> Value {
+    json!({"spec": {"version": version, "image": "r.example/package", "requireConfirmation": confirm}})
+}
+
+fn wants_release(job: &Value) -> Write {
+    Write::PutObject {
+        key: ObjectKey::new(TaskKind::NodeUpgrade.resource(), "", "spring"),
+        uid: "u".to_owned(),
+        content_hash: job.to_string(),
+        resource_version: "1".to_owned(),
+        json: job.to_string().into_bytes(),
+    }
+}
+
 /// A NodeUpgradeJob, and how far its part is, as an edgecore before has left both: nobody looks at them yet.
 async fn upgrade(folder: &Path, confirm: bool, kept: &str) {
     let store = Store::open(folder.join("edgecore.db"), Options::new([1; 16])).unwrap();
-    let spec = json!({"version": "v0.2.0", "image": "r.example/package", "requireConfirmation": confirm});
-    let object = Write::PutObject {
-        key: ObjectKey::new(TaskKind::NodeUpgrade.resource(), "", "spring"),
-        uid: "u".to_owned(),
-        content_hash: "1".to_owned(),
-        resource_version: "1".to_owned(),
-        json: json!({ "spec": spec }).to_string().into_bytes(),
-    };
-    store.commit(vec![object, fact("node-task", kept)]).await.unwrap();
+    let job = release("v0.2.0", confirm);
+    let kept = with_mark(kept, &acted_upon(TaskKind::NodeUpgrade, &job));
+    store.commit(vec![wants_release(&job), fact("node-task", &kept)]).await.unwrap();
+}
+
+/// What is kept of a part that began with a job of this mark.
+fn with_mark(kept: &str, mark: &str) -> String {
+    kept.replacen(r#"{"v":1"#, &format!(r#"{{"v":1,"of":"{mark}""#), 1)
 }
 
 fn fact(key1: &str, value: &str) -> Write {
@@ -234,6 +321,7 @@ fn fact(key1: &str, value: &str) -> Write {
 
 const FETCHED: &str =
     r#"{"v":1,"phase":"InProgress","actions":[{"action":"Check","ok":true,"time":"t"}],"fit":true}"#;
+const EXAMINED: &str = r#"{"v":1,"phase":"InProgress","actions":[{"action":"Check","ok":true,"time":"t"}]}"#;
 const BEGUN: &str = r#"{"v":1,"phase":"InProgress","actions":[{"action":"Check","ok":true,"time":"t"}],"fit":true,"begun":"3 7 0.0.9 0.1.0"}"#;
 
 fn journal(phase: &str, outcome: &str) -> String {
@@ -258,26 +346,58 @@ fn an_upgrade_waits_for_somebody_on_the_node_and_what_keadm_refuses_is_its_cause
         node.sent("v", &["a:1"], &["mem"]).await;
         let (_, _, reply) = node.asked_to_pull().await;
         reply.send(Ok(()));
-        node.store.commit(vec![fact("confirmed-task", "")]).await.unwrap();
+        let mark = acted_upon(TaskKind::NodeUpgrade, &release("v0.2.0", true));
+        node.store.commit(vec![fact("confirmed-task", &mark)]).await.unwrap();
         node.tasks.tell(EdgeTaskMsg::Tick).await.unwrap();
-        let ended = async {
-            loop {
-                let rows = node.store.outbox_head(9, 9999).unwrap();
-                let reports = rows.iter().map(|row| rows::decode_report(&row.body).unwrap());
-                let mut ended = reports.filter_map(|report| match report {
-                    UpReport::NodeTask(said) if said.uid == "u" && said.phase == "Failure" => Some(said),
-                    _ => None,
-                });
-                match ended.next_back() {
-                    Some(ended) => return ended,
-                    None => node.env.sleep(Duration::from_millis(10)).await,
-                }
-            }
-        };
-        let ended = node.env.timeout(SOON, ended).await.expect("the upgrade ends");
+        let ended = node.until_ended("u").await;
         assert!(ended.reason.starts_with("keadm upgrade edge: "), "{}", ended.reason);
         let flow: Vec<&str> = ended.actions.iter().map(|action| action.action.as_str()).collect();
         assert_eq!(flow, ["Check", "WaitingConfirmation"]);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn an_upgrade_that_is_another_one_than_was_fetched_or_confirmed_is_not_begun() {
+    run(async |folder| {
+        upgrade(folder, true, FETCHED).await;
+        let node = upgrading(folder);
+        let mark = acted_upon(TaskKind::NodeUpgrade, &release("v0.2.0", true));
+        // Whoever makes jobs writes another release, or that nobody is to be asked, over what somebody is about to confirm.
+        for job in [release("v0.9.9", true), release("v0.2.0", false)] {
+            let stale = [wants_release(&job), fact("confirmed-task", &mark)];
+            node.store.commit(stale.into()).await.unwrap();
+            node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+            let ended = node.until_ended("u").await;
+            assert!(ended.reason.contains("says something else"), "{}", ended.reason);
+            assert_eq!(flow(&ended), [("Check", true)]);
+        }
+        node.stop().await;
+    });
+}
+
+#[test]
+fn settings_that_are_others_than_were_examined_are_not_written() {
+    run(async |folder| {
+        let examined = json!({"spec": {"updateFields": {"modules.edgeHub.heartbeat": "33"}}});
+        let kept = with_mark(EXAMINED, &acted_upon(TaskKind::ConfigUpdate, &examined));
+        let store = Store::open(folder.join("edgecore.db"), Options::new([1; 16])).unwrap();
+        let changed = wants(json!({"modules.edged.tailoredKubeletConfig.staticPodPath": "/tmp"}));
+        store.commit(vec![changed, fact("node-task", &kept)]).await.unwrap();
+        drop(store);
+        let (node, _) = configuring(folder, Path::new("/bin/true"));
+        let ended = node.until_ended("u").await;
+        assert!(ended.phase == "Failure" && ended.reason.contains("says something else"), "{ended:?}");
+        node.stop().await;
+
+        // What an edgecore that kept no mark has looked at is looked at once more.
+        let store = Store::open(folder.join("edgecore.db"), Options::new([1; 16])).unwrap();
+        store.commit(vec![fact("node-task", EXAMINED)]).await.unwrap();
+        drop(store);
+        let (mut node, _) = configuring(folder, Path::new("/bin/true"));
+        let ended =
+            node.until("it is examined", |said| said.reason.contains("may be changed by no job")).await;
+        assert_eq!((ended.phase.as_str(), flow(&ended)), ("Failure", vec![("Check", false)]));
         node.stop().await;
     });
 }

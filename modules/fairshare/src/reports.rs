@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use beehive::trace::{self, Span, TraceContext};
 use beehive::{Address, AskError, Bucket, Context, Env, Message, Reply};
 use contract::nodelease::{NodeLeaseMsg, SessionState};
 use contract::wire::BODY_MAX;
@@ -101,6 +102,8 @@ pub trait ReportWriter: 'static {
     const MALFORMED: &'static str;
     /// The event that counts messages that found their node's queue full.
     const TURNED_AWAY: &'static str;
+    /// What the span of a write is called.
+    const SPAN: &'static str;
 
     /// Takes the reports of one message apart.
     fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<Self::Write>;
@@ -113,6 +116,9 @@ pub trait ReportWriter: 'static {
         state: SessionState,
         write: Self::Write,
     ) -> impl Future<Output = (Vec<i64>, Option<RefusedReport>)>;
+
+    /// The rows that a write is of, and for people what it is about. Asked only where somebody follows one of the reports.
+    fn describe(write: &Self::Write) -> (Vec<i64>, String);
 
     /// The bytes of objects that were read and written for the node since this was asked last.
     fn take_traffic(&self, node: &NodeName) -> usize;
@@ -143,9 +149,18 @@ struct Shared<W> {
     quotas: RefCell<BTreeMap<NodeName, Quota>>,
 }
 
+/// A delivery, and which of its reports are followed, by their places in it.
+struct Queued {
+    delivery: Delivery,
+    followed: Vec<(usize, TraceContext)>,
+}
+
+/// The contexts of the reports that are followed, by their rows.
+type FollowedRows = BTreeMap<i64, TraceContext>;
+
 /// The reports of all nodes to one controller.
 pub struct ReportQueues<W: ReportWriter> {
-    queues: NodeQueues<Delivery>,
+    queues: NodeQueues<Queued>,
     shared: Rc<Shared<W>>,
 }
 
@@ -158,13 +173,13 @@ impl<W: ReportWriter> ReportQueues<W> {
 
     /// Writes the reports beside the actor, so that a slow API server holds up one node's delivery and nothing else.
     pub fn put<M: Message>(&self, node: &NodeName, delivery: Delivery, cx: &Context<M>) {
-        match self.queues.put(node, delivery) {
+        match self.queues.put(node, Queued { delivery, followed: trace::parts() }) {
             Ok(None) => {}
             Ok(Some(queue)) => {
                 let (shared, env) = (Rc::clone(&self.shared), cx.env().clone());
                 cx.spawn(async move { shared.work(queue, env).await });
             }
-            Err(Delivery { reply, .. }) => {
+            Err(Queued { delivery: Delivery { reply, .. }, .. }) => {
                 self.shared.turned_away(cx.env(), node);
                 reply.send(Vec::new());
             }
@@ -244,9 +259,10 @@ impl<W: ReportWriter> Shared<W> {
     }
 
     /// Writes what stands in the node's queue, one delivery after the other.
-    async fn work(&self, mut queue: NodeQueue<Delivery>, env: Env) {
+    async fn work(&self, mut queue: NodeQueue<Queued>, env: Env) {
         let node = queue.node().clone();
-        while let Some(Delivery { session, reports, reply }) = queue.take() {
+        while let Some(Queued { delivery, followed }) = queue.take() {
+            let Delivery { session, reports, reply } = delivery;
             // Whoever asked has gone, and says it again.
             if reply.is_abandoned() {
                 continue;
@@ -255,8 +271,9 @@ impl<W: ReportWriter> Shared<W> {
                 Ok(DecodedBatch { items, skipped, bytes }) => {
                     self.pay_bytes(&env, &node, bytes).await;
                     let from = ReportSender { node: node.clone(), session };
+                    let followed = followed_rows(&followed, &items, &skipped);
                     let mut confirmed = self.skip(&env, &node, &skipped).await;
-                    confirmed.extend(self.deliver(&from, items, &env).await);
+                    confirmed.extend(self.deliver(&from, items, &followed, &env).await);
                     reply.send(confirmed);
                 }
                 Err(error) => {
@@ -270,7 +287,13 @@ impl<W: ReportWriter> Shared<W> {
     }
 
     /// Answers the rows that are confirmed; what was not written in time comes again.
-    async fn deliver(&self, from: &ReportSender, mut reports: Vec<Report>, env: &Env) -> Vec<i64> {
+    async fn deliver(
+        &self,
+        from: &ReportSender,
+        mut reports: Vec<Report>,
+        followed: &FollowedRows,
+        env: &Env,
+    ) -> Vec<i64> {
         reports.truncate(REPORTS_MAX);
         if matches!(self.state(from).await, SessionState::Ended | SessionState::InDoubt) {
             tracing::debug!(node = %from.node, session = from.session, "reports of an ended session were not written");
@@ -288,7 +311,10 @@ impl<W: ReportWriter> Shared<W> {
             for step in steps {
                 let writes = futures::stream::iter(step);
                 writes
-                    .for_each_concurrent(WRITES_AT_ONCE, |write| self.write(from, write, &confirmed, env))
+                    .for_each_concurrent(WRITES_AT_ONCE, |write| {
+                        let spans = spans::<W>(from, &write, followed, env);
+                        self.write(from, write, spans, &confirmed, env)
+                    })
                     .await;
             }
         };
@@ -296,15 +322,27 @@ impl<W: ReportWriter> Shared<W> {
         confirmed.into_inner()
     }
 
-    async fn write(&self, from: &ReportSender, write: W::Write, confirmed: &RefCell<Vec<i64>>, env: &Env) {
+    async fn write(
+        &self,
+        from: &ReportSender,
+        write: W::Write,
+        mut spans: Vec<Span>,
+        confirmed: &RefCell<Vec<i64>>,
+        env: &Env,
+    ) {
         let state = self.state(from).await;
         if matches!(state, SessionState::Ended | SessionState::InDoubt) {
             return;
         }
         let (rows, refused) = self.writer.write(from, state, write).await;
+        if rows.is_empty() {
+            spans.iter_mut().for_each(|span| span.fail(|| "not written: the node says it again"));
+        }
         if let Some(why) = refused {
+            spans.iter_mut().for_each(|span| span.fail(|| format!("{}: {}", why.why, why.reason)));
             self.refused(env, &from.node, &why);
         }
+        drop(spans);
         confirmed.borrow_mut().extend(rows);
         // It is confirmed whatever it costs: said again it would cost more.
         self.pay_bytes(env, &from.node, self.writer.take_traffic(&from.node)).await;
@@ -315,4 +353,33 @@ impl<W: ReportWriter> Shared<W> {
         let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session: *session, reply };
         self.lease.ask(SESSION_DEADLINE, ask).await.unwrap_or(SessionState::InDoubt)
     }
+}
+
+/// The places in a message are those of all its reports: where some were skipped nobody knows which is which.
+fn followed_rows(
+    followed: &[(usize, TraceContext)],
+    items: &[Report],
+    skipped: &[SkippedRow],
+) -> FollowedRows {
+    let followed = followed.iter().filter(|_| skipped.is_empty());
+    followed.filter_map(|(place, context)| Some((items.get(*place)?.row, *context))).collect()
+}
+
+/// A span for each report of a write that somebody follows.
+fn spans<W: ReportWriter>(
+    from: &ReportSender,
+    write: &W::Write,
+    followed: &FollowedRows,
+    env: &Env,
+) -> Vec<Span> {
+    if followed.is_empty() {
+        return Vec::new();
+    }
+    let (rows, about) = W::describe(write);
+    let contexts = rows.iter().filter_map(|row| followed.get(row));
+    let spans = contexts.map(|context| {
+        let span = env.traces().child(W::SPAN, Some(*context));
+        span.with("k8s.node.name", || from.node.to_string()).with("kubehive.object", || about.as_str())
+    });
+    spans.collect()
 }

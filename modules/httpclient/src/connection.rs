@@ -76,6 +76,18 @@ impl<B: Body + 'static> SendRequest<B> {
     }
 }
 
+/// How a peer is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// As the standard has it.
+    Plain,
+    /// With names of headers as Go writes them (`User-Agent`): for servers that never met others.
+    TitleCase,
+    /// So, and an answer may have blanks between a header's name and its colon (`Server : x`), which RFC 9112 (5.1) forbids and old firmware
+    /// writes. For devices: behind one there is nobody who would read it otherwise.
+    Device,
+}
+
 /// Begins to speak HTTP/1.1 on a stream. The second is the connection, which does something only while it is polled, and ends with the
 /// sender or with the peer's end of it.
 ///
@@ -90,14 +102,15 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    by(&builder(), stream).await
+    handshake_as(Dialect::Plain, stream).await
 }
 
-/// The same, with names of headers as Go writes them (`User-Agent`): for servers that never met others.
+/// The same in one of the dialects.
 ///
 /// # Errors
 /// As [`handshake`].
-pub async fn handshake_title_case<T, B>(
+pub async fn handshake_as<T, B>(
+    dialect: Dialect,
     stream: T,
 ) -> Result<(SendRequest<B>, impl Future<Output = hyper::Result<()>> + use<T, B>), Error>
 where
@@ -106,44 +119,11 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    by(builder().title_case_headers(true), stream).await
-}
-
-/// The same as [`handshake_title_case`], for devices: an answer may have blanks between a header's name and its colon (`Server : x`), which
-/// RFC 9112 (5.1) forbids and old firmware writes. Behind such a device there is nobody who would read it otherwise.
-///
-/// # Errors
-/// As [`handshake`].
-pub async fn handshake_with_device<T, B>(
-    stream: T,
-) -> Result<(SendRequest<B>, impl Future<Output = hyper::Result<()>> + use<T, B>), Error>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-    B: Body + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let mut builder = builder();
-    by(builder.title_case_headers(true).allow_spaces_after_header_name_in_responses(true), stream).await
-}
-
-/// hyper takes 100 headers in a head, unless told otherwise.
-fn builder() -> http1::Builder {
+    // hyper takes 100 headers in a head, unless told otherwise.
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_MAX).max_header_size(HEAD_MAX);
-    builder
-}
-
-async fn by<T, B>(
-    builder: &http1::Builder,
-    stream: T,
-) -> Result<(SendRequest<B>, http1::Connection<TokioIo<Guarded<T>>, B>), Error>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-    B: Body + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+    builder.title_case_headers(dialect != Dialect::Plain);
+    builder.allow_spaces_after_header_name_in_responses(dialect == Dialect::Device);
     let stream = Guarded::new(stream);
     let guard = stream.guard();
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(Error::Unsent)?;
@@ -216,7 +196,8 @@ mod tests {
     #[tokio::test]
     async fn a_device_may_write_a_blank_before_a_colon_and_others_may_not() {
         const ODD: &[u8] = b"HTTP/1.1 200 OK\r\nServer : gSOAP/2.8\r\nContent-Length : 2\r\n\r\nok";
-        let (mut sender, connection) = handshake_with_device(saying(ODD.to_vec()).await).await.unwrap();
+        let (mut sender, connection) =
+            handshake_as(Dialect::Device, saying(ODD.to_vec()).await).await.unwrap();
         tokio::spawn(connection);
         let answer = sender.send_request(request()).await.unwrap();
         assert_eq!(answer.headers().get("server").unwrap(), "gSOAP/2.8");

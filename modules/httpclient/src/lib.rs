@@ -17,7 +17,7 @@ mod guard;
 #[cfg(feature = "http2")]
 pub mod http2;
 
-pub use connection::{Error, SendRequest, handshake, handshake_title_case, handshake_with_device};
+pub use connection::{Dialect, Error, SendRequest, handshake, handshake_as};
 pub use guard::{Guard, Guarded, INFORMATIONAL_MAX, READ_MAX, TooManyInformational, watch};
 
 /// 64 KiB: the longest head of an answer that is read.

@@ -30,16 +30,27 @@ pub trait Handler: 'static {
     /// Answers one request. It is dropped when its connection ends or it takes longer than [`Limits::answer_within`]; a panic
     /// ends its connection and nothing else.
     fn handle(&self, request: Request<Incoming>, peer: &Peer) -> impl Future<Output = Answer>;
+
+    /// As [`Protocol::admits`].
+    fn admits(&self, _peer: &Peer) -> bool {
+        true
+    }
 }
 
 /// Any [`Handler`]: a program carries the machinery of HTTP once, however many servers it has.
 trait AnyHandler {
     fn answer<'a>(&'a self, request: Request<Incoming>, peer: &'a Peer) -> LocalBoxFuture<'a, Answer>;
+
+    fn admits(&self, peer: &Peer) -> bool;
 }
 
 impl<H: Handler> AnyHandler for H {
     fn answer<'a>(&'a self, request: Request<Incoming>, peer: &'a Peer) -> LocalBoxFuture<'a, Answer> {
         self.handle(request, peer).boxed_local()
+    }
+
+    fn admits(&self, peer: &Peer) -> bool {
+        Handler::admits(self, peer)
     }
 }
 
@@ -67,6 +78,10 @@ impl Http1 {
 }
 
 impl Protocol for Http {
+    fn admits(&self, peer: &Peer) -> bool {
+        self.0.admits(peer)
+    }
+
     async fn serve(&self, stream: Stream, peer: Peer, context: &crate::server::ServerContext) {
         if stream.is_http2() {
             let answer = |request| self.0.answer(request, &peer, context);
@@ -77,6 +92,10 @@ impl Protocol for Http {
 }
 
 impl Protocol for Http1 {
+    fn admits(&self, peer: &Peer) -> bool {
+        self.handler.admits(peer)
+    }
+
     async fn serve(&self, stream: Stream, peer: Peer, context: &crate::server::ServerContext) {
         let served = Rc::new(peer);
         let service = {

@@ -31,6 +31,7 @@ mod plain_http;
 mod port;
 mod secret;
 mod server;
+mod slowed;
 mod stream;
 mod tls;
 

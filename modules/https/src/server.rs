@@ -19,6 +19,7 @@ use crate::acceptor::{Acceptor, ListeningSocket, NO_ADDRESS, Socket};
 use crate::events::Event;
 use crate::peer::{ConnectionPermit, Connections};
 use crate::plain_http;
+use crate::slowed::Slowed;
 use crate::stream::{MaybeTls, WriteTimeout};
 use crate::{Counts, Limits, Peer, Port, Stream, Tls};
 
@@ -35,6 +36,12 @@ const OPENING_MAX: usize = 64;
 pub trait Protocol: 'static {
     /// Serves one connection to its end. It is dropped when the connection has to end at once.
     fn serve(&self, stream: Stream, peer: Peer, context: &ServerContext) -> impl Future<Output = ()>;
+
+    /// Whether a connection is served at all, by what its handshake has shown: of one that is not, no byte is read. Its address makes
+    /// handshakes more slowly for a while.
+    fn admits(&self, _peer: &Peer) -> bool {
+        true
+    }
 }
 
 pub(crate) type EventHandler = Arc<dyn Fn(Event) + Send + Sync>;
@@ -176,6 +183,7 @@ impl Server {
                     connections,
                     protocol,
                     handshakes: RefCell::new(handshakes),
+                    slowed: RefCell::default(),
                     stop,
                     cut,
                 })
@@ -263,6 +271,7 @@ struct Listener<P> {
     connections: Arc<Connections>,
     protocol: P,
     handshakes: RefCell<Option<RateLimiter<std::net::IpAddr>>>,
+    slowed: RefCell<Slowed>,
     stop: CancellationToken,
     cut: CancellationToken,
 }
@@ -405,6 +414,10 @@ impl<P: Protocol> Listener<P> {
             }
         };
         let peer = Peer::new((address, port), certificate, permit, end, close);
+        if !self.protocol.admits(&peer) {
+            self.slowed.borrow_mut().add(address_prefix(address.ip()), clock.now());
+            return tracing::debug!(server = self.context.name, %address, "not served");
+        }
         let served = self.protocol.serve(stream, peer.clone(), &self.context);
         let Some(within) = credential_within else { return served.await };
         let stays_a_stranger = async {
@@ -415,7 +428,10 @@ impl<P: Protocol> Listener<P> {
         };
         tokio::select! {
             () = served => {}
-            () = stays_a_stranger => tracing::debug!(server = self.context.name, %address, "no credential in time"),
+            () = stays_a_stranger => {
+                self.slowed.borrow_mut().add(address_prefix(address.ip()), clock.now());
+                tracing::debug!(server = self.context.name, %address, "no credential in time");
+            }
         }
     }
 
@@ -423,10 +439,12 @@ impl<P: Protocol> Listener<P> {
     async fn turn(&self, address: SocketAddr) {
         let address = address_prefix(address.ip());
         loop {
-            let turn = match self.handshakes.borrow_mut().as_mut() {
-                Some(rates) => rates.take(&address, self.context.clock.now()),
+            let now = self.context.clock.now();
+            let turn = self.slowed.borrow_mut().turn(&address, now);
+            let turn = turn.and_then(|()| match self.handshakes.borrow_mut().as_mut() {
+                Some(rates) => rates.take(&address, now),
                 None => Ok(()),
-            };
+            });
             match turn {
                 Ok(()) => return,
                 Err(wait) => self.context.clock.sleep(wait).await,

@@ -1,5 +1,6 @@
 //! What one watch has told, as nodes are to see it.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -16,21 +17,65 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Map, Value, json};
 
-use crate::{Unreadable, WatchedKind, pod_status};
+use crate::budget::{Budget, Charge, OBJECT_BYTES};
+use crate::{Reads, Unreadable, WatchedKind, pod_status};
+
+/// 4,096 values in what is read here of an object that is passed on: that is kept taken apart.
+const PARTS_MAX: usize = 4096;
+/// 128 bytes that one value of it takes, with its name.
+const VALUE_BYTES: usize = 128;
 
 /// One object: what is sent, and what is read here.
 pub struct Cached {
-    /// As it goes to nodes: without what only the API server's bookkeeping moves.
+    /// As it goes to nodes: without what only the API server's bookkeeping moves. Without text where nothing but a
+    /// [rest](WatchedKind::rest) is kept.
     pub object: Arc<Object>,
-    /// Its content, taken apart: without its resourceVersion, without what a node itself reported, and of some kinds only what is
-    /// read of it here ([`WatchedKind::reads`]).
-    pub value: Value,
-    /// The status that goes with it, what the node reported included.
-    status: Option<Map<String, Value>>,
+    /// What is read of it here and of what is left of it, taken apart; `None`: all of it, and it stands in the text.
+    parts: Option<Value>,
+    /// A mark of the status that goes with it, what the node reported included.
+    status: Option<String>,
     /// Of a Node: what stands there of its node.
     pub readiness: Readiness,
     /// Of a Node: a mark of its status, so that a reader sees that somebody wrote it. Nothing is told when it moves.
     pub status_mark: u64,
+    /// What it takes of the budget.
+    charge: Charge,
+}
+
+impl Cached {
+    /// What is read of it here, where that is not all of it.
+    pub fn parts(&self) -> Option<&Value> {
+        self.parts.as_ref()
+    }
+
+    /// Its content, without what a node itself reported, but for a pod's, and of some kinds only what is read of it here
+    /// ([`WatchedKind::reads`]). Where that is all of it, it is taken apart at each call: no tree of an object is kept, since that has many
+    /// times the size of the text.
+    pub fn value(&self) -> Cow<'_, Value> {
+        match &self.parts {
+            Some(parts) => Cow::Borrowed(parts),
+            // It was written here.
+            None => Cow::Owned(serde_json::from_slice(&self.object.json).unwrap_or_default()),
+        }
+    }
+}
+
+/// An object that is there and could not be read, or found no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// Its uid; empty if that is no text.
+    pub uid: String,
+    /// Why, for a person. It quotes nothing of the object.
+    pub why: String,
+    /// How many bytes it would take, if it was for want of room that it was not kept.
+    wants: Option<usize>,
+}
+
+impl Unread {
+    /// What cannot be read, whatever room there is.
+    pub fn new(uid: &str, why: &str) -> Unread {
+        Unread { uid: uid.to_owned(), why: why.to_owned(), wants: None }
+    }
 }
 
 /// What a Node's condition `Ready` says.
@@ -54,7 +99,8 @@ pub struct Cache {
     pub objects: BTreeMap<ObjectKey, Cached>,
     /// Objects that are there and could not be read, and why. Of one whose last version could be read, and which is the same
     /// object still, that version stays in `objects`: nodes go on with it. Of any other there is none, as if it were not there.
-    pub unreadable: BTreeMap<ObjectKey, String>,
+    /// Objects for which there was no room are among them, and nothing else of those is kept.
+    pub unreadable: BTreeMap<ObjectKey, Unread>,
     /// Whether the first list is complete.
     pub listed: bool,
     /// While a list runs: what it named so far.
@@ -63,29 +109,52 @@ pub struct Cache {
     moved: Option<BTreeSet<ObjectKey>>,
     /// Whether the reader knows that something moved, and has not looked yet.
     is_notified: bool,
+    /// What all caches may hold.
+    budget: Budget,
 }
 
 /// A cache that its watch fills.
 pub type SharedCache = Rc<RefCell<Cache>>;
 
 impl Cache {
-    /// What came, changed or went since the last call, and at the first call everything that is there. One reader per
+    /// An empty one, which takes what it holds of this budget.
+    pub(crate) fn within(budget: Budget) -> Cache {
+        Cache { budget, ..Cache::default() }
+    }
+
+    /// Whether there would be room now for any that was not kept for want of it: only a list brings it again.
+    pub(crate) fn has_room_again(&self) -> bool {
+        self.unreadable
+            .iter()
+            .any(|(key, unread)| unread.wants.is_some_and(|bytes| self.budget.has_room(key, bytes)))
+    }
+
+    /// Whether any was not kept for want of room.
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.unreadable.values().any(|unread| unread.wants.is_some())
+    }
+
+    /// What came, changed, went or could not be read since the last call, and at the first call everything that is there. One reader per
     /// cache: what one was told is not told again.
     pub fn take_moved(&mut self) -> BTreeSet<ObjectKey> {
         self.is_notified = false;
         match self.moved.replace(BTreeSet::new()) {
             Some(moved) => moved,
-            None => self.objects.keys().cloned().collect(),
+            None => self.objects.keys().chain(self.unreadable.keys()).cloned().collect(),
         }
     }
 
-    /// Takes one event in. Answers whether the reader is to be told to look: once, until it does, however much moves, and
-    /// not while the first list runs.
-    pub(crate) fn apply(&mut self, what: &WatchedKind, event: Event<DynamicObject>) -> bool {
+    /// Takes one event in. Answers the object for which there was no room and why, if that is new, and whether the reader is to be told to
+    /// look: once, until it does, however much moves, and not while the first list runs.
+    pub(crate) fn apply(
+        &mut self,
+        what: &WatchedKind,
+        event: Event<DynamicObject>,
+    ) -> (Option<(ObjectKey, String)>, bool) {
         let was_listed = self.listed;
-        let moved = self.take(what, event);
+        let Taken { moved, refused } = self.take_in(what, event);
         let is_first = self.listed && !was_listed;
-        self.nudge(moved, is_first)
+        (refused, self.nudge(moved, is_first))
     }
 
     /// Takes in that an object is there and could not be read. Answers its key if that is new, and whether the reader is to be
@@ -98,15 +167,25 @@ impl Cache {
         let metadata = &unreadable.metadata;
         let namespace = metadata.namespace.clone().unwrap_or_default();
         let key = ObjectKey::new(what.group_resource, namespace, metadata.name.clone().unwrap_or_default());
+        let uid = metadata.uid.as_deref().unwrap_or_default();
+        let is_news = self.note_unread(&key, Unread::new(uid, &unreadable.why));
+        (is_news.then_some(key), self.nudge(is_news, false))
+    }
+
+    /// Answers whether that is new, or moved anything.
+    fn note_unread(&mut self, key: &ObjectKey, unread: Unread) -> bool {
         if let Some(listing) = &mut self.listing {
             listing.insert(key.clone());
         }
-        let before = self.objects.get(&key).map(|cached| cached.object.uid.as_str());
-        let is_another = before.is_some_and(|before| metadata.uid.as_deref() != Some(before));
-        let moved = is_another && self.remove(&key);
-        let is_news =
-            self.unreadable.insert(key.clone(), unreadable.why.clone()).as_ref() != Some(&unreadable.why);
-        (is_news.then_some(key), self.nudge(moved, false))
+        let before = self.objects.get(key).map(|cached| cached.object.uid.as_str());
+        let is_another = before.is_some_and(|before| unread.uid != before);
+        let moved = is_another && self.remove(key);
+        let is_news = self.unreadable.get(key) != Some(&unread);
+        self.unreadable.insert(key.clone(), unread);
+        if is_news {
+            self.note(key);
+        }
+        moved || is_news
     }
 
     fn nudge(&mut self, moved: bool, is_first: bool) -> bool {
@@ -117,22 +196,15 @@ impl Cache {
         is_first || !was_notified
     }
 
-    /// Answers whether anything that matters to nodes moved.
-    fn take(&mut self, what: &WatchedKind, event: Event<DynamicObject>) -> bool {
-        match event {
+    /// Answers whether anything that matters to nodes moved, or is to be said.
+    fn take_in(&mut self, what: &WatchedKind, event: Event<DynamicObject>) -> Taken {
+        let moved = match event {
             Event::Init => {
                 self.listing = Some(BTreeSet::new());
                 false
             }
-            Event::InitApply(object) => {
-                let Some((key, moved)) = self.put(what, object) else { return false };
-                if let Some(listing) = &mut self.listing {
-                    listing.insert(key);
-                }
-                moved
-            }
+            Event::InitApply(object) | Event::Apply(object) => return self.put_in(what, object),
             Event::InitDone => self.end_list(),
-            Event::Apply(object) => self.put(what, object).is_some_and(|(_, moved)| moved),
             Event::Delete(object) => {
                 let (namespace, name) = (object.metadata.namespace, object.metadata.name);
                 let key = ObjectKey::new(
@@ -142,24 +214,25 @@ impl Cache {
                 );
                 self.remove(&key)
             }
-        }
+        };
+        Taken { moved, refused: None }
     }
 
     /// What the list did not name is gone.
     fn end_list(&mut self) -> bool {
         let is_first = !std::mem::replace(&mut self.listed, true);
         let Some(named) = self.listing.take() else { return is_first };
-        let gone: Vec<ObjectKey> = self.objects.keys().filter(|key| !named.contains(*key)).cloned().collect();
+        let known = self.objects.keys().chain(self.unreadable.keys());
+        let gone: BTreeSet<ObjectKey> = known.filter(|key| !named.contains(*key)).cloned().collect();
         for key in &gone {
             self.remove(key);
         }
-        self.unreadable.retain(|key, _| named.contains(key));
         is_first || !gone.is_empty()
     }
 
     fn remove(&mut self, key: &ObjectKey) -> bool {
-        self.unreadable.remove(key);
-        let was_there = self.objects.remove(key).is_some();
+        let was_unread = self.unreadable.remove(key).is_some();
+        let was_there = self.objects.remove(key).is_some() || was_unread;
         if was_there {
             self.note(key);
         }
@@ -173,30 +246,86 @@ impl Cache {
     }
 
     /// Takes an object in, unless what nodes are to see of it is the same as before. A report of its own node moves it, too,
-    /// because it goes with the pod, but keeps its version.
-    fn put(&mut self, what: &WatchedKind, object: DynamicObject) -> Option<(ObjectKey, bool)> {
+    /// because it goes with the pod, but keeps its version. One for which there is no room is noted alone; its version before stays, if
+    /// it is the same object.
+    fn put_in(&mut self, what: &WatchedKind, object: DynamicObject) -> Taken {
+        self.try_put(what, object).unwrap_or_default()
+    }
+
+    fn try_put(&mut self, what: &WatchedKind, object: DynamicObject) -> Option<Taken> {
         let trimmed = trim(what, object)?;
         let key = trimmed.key.clone();
-        self.unreadable.remove(&key);
+        if let Some(listing) = &mut self.listing {
+            listing.insert(key.clone());
+        }
+        let status = trimmed.status.as_ref().map(|status| content_hash(&Value::Object(status.clone())));
         let same = |cached: &Cached| {
-            let content = match what.reads {
-                [] => cached.value == trimmed.value,
-                _ => cached.object.content_hash == content_hash(&trimmed.value),
-            };
-            content && cached.status == trimmed.status && cached.readiness == trimmed.readiness
+            cached.object.content_hash == content_hash(&trimmed.value)
+                && cached.status == status
+                && cached.readiness == trimmed.readiness
         };
         if let Some(cached) = self.objects.get_mut(&key)
             && same(cached)
         {
             cached.status_mark = trimmed.status_mark;
-            return Some((key, false));
+            let moved = self.unreadable.remove(&key).is_some();
+            if moved {
+                self.note(&key);
+            }
+            return Some(Taken { moved, refused: None });
         }
-        let object = Arc::new(to_send(&trimmed)?);
-        let Trimmed { value, status, readiness, status_mark, .. } = trimmed;
-        let value = parts(value, what.reads);
-        self.objects.insert(key.clone(), Cached { object, value, status, readiness, status_mark });
+        let rest = (what.rest)(&trimmed.value);
+        let object = if rest.is_some() { named(&trimmed)? } else { to_send(&trimmed)? };
+        let Trimmed { value, readiness, status_mark, .. } = trimmed;
+        let parts = match (rest, what.reads) {
+            (Some(rest), _) => Some(rest),
+            (None, Reads::All) => None,
+            (None, Reads::At(pointers)) => Some(parts(&value, pointers)),
+            (None, Reads::By(parts)) => Some(parts(&value)),
+        };
+        drop(value);
+        let values = parts.as_ref().map_or(0, values);
+        let bytes = OBJECT_BYTES + object.json.len() + VALUE_BYTES * values;
+        let charged = if values > PARTS_MAX {
+            let why =
+                format!("it is too large: CloudCore would read {values} values of it, and reads {PARTS_MAX}");
+            Err(Unread::new(&object.uid, &why))
+        } else {
+            let before = self.objects.get(&key).map(|before| &before.charge);
+            let charged = self.budget.take(&key, bytes, before);
+            charged.map_err(|why| Unread { uid: object.uid.clone(), why, wants: Some(bytes) })
+        };
+        let charge = match charged {
+            Ok(charge) => charge,
+            Err(unread) => {
+                let why = unread.why.clone();
+                let is_news = self.note_unread(&key, unread);
+                return Some(Taken { moved: is_news, refused: is_news.then_some((key, why)) });
+            }
+        };
+        self.unreadable.remove(&key);
+        let cached = Cached { object: Arc::new(object), parts, status, readiness, status_mark, charge };
+        self.objects.insert(key.clone(), cached);
         self.note(&key);
-        Some((key, true))
+        Some(Taken { moved: true, refused: None })
+    }
+}
+
+/// What an event came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Taken {
+    /// Whether anything that matters to nodes moved, or is to be said.
+    moved: bool,
+    /// For which object there was no room, and why, if that is new.
+    refused: Option<(ObjectKey, String)>,
+}
+
+/// How many values there are, lists and maps counted with what is in them.
+fn values(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(list) => list.iter().map(values).sum(),
+        Value::Object(fields) => fields.values().map(values).sum(),
+        _ => 0,
     }
 }
 
@@ -220,7 +349,7 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     let mut mark = None;
     if let Some(annotations) = &mut object.metadata.annotations {
         mark = annotations.remove(REPORTED_ANNOTATION);
-        if !what.reads.is_empty() {
+        if matches!(what.reads, Reads::At(_)) {
             annotations.remove(LAST_APPLIED);
         }
         if annotations.is_empty() {
@@ -275,11 +404,8 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     Some(Trimmed { key, resource_version, value, status, readiness, status_mark })
 }
 
-/// What is read of an object here; `reads`: where, or nothing for everything.
-fn parts(value: Value, reads: &[&str]) -> Value {
-    if reads.is_empty() {
-        return value;
-    }
+/// What is read of an object here, by these pointers.
+fn parts(value: &Value, reads: &[&str]) -> Value {
     let mut kept = Value::Object(Map::new());
     for pointer in reads {
         let Some(found) = value.pointer(pointer) else { continue };
@@ -354,17 +480,23 @@ pub(crate) fn sent(what: &WatchedKind, object: DynamicObject) -> Option<Object> 
     to_send(&trim(what, object)?)
 }
 
-fn to_send(trimmed: &Trimmed) -> Option<Object> {
-    let Trimmed { key, resource_version, value, status, .. } = trimmed;
+/// Which version of which object it is, without its text.
+fn named(trimmed: &Trimmed) -> Option<Object> {
+    let Trimmed { key, resource_version, value, .. } = trimmed;
     let uid = value.pointer("/metadata/uid")?.as_str()?.to_owned();
-    let content_hash = content_hash(value);
+    let (content_hash, json) = (content_hash(value), Bytes::new());
+    Some(Object { key: key.clone(), uid, content_hash, resource_version: resource_version.to_owned(), json })
+}
+
+fn to_send(trimmed: &Trimmed) -> Option<Object> {
+    let Trimmed { resource_version, value, status, .. } = trimmed;
     let mut sent = value.clone();
     sent["metadata"]["resourceVersion"] = Value::from(resource_version.as_str());
     if let Some(status) = status {
         sent["status"] = Value::Object(status.clone());
     }
     let json = Bytes::from(serde_json::to_vec(&sent).ok()?);
-    Some(Object { key: key.clone(), uid, content_hash, resource_version: resource_version.to_owned(), json })
+    Some(Object { json, ..named(trimmed)? })
 }
 
 // What the objects take is shown with --nocapture.

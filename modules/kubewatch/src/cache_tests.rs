@@ -5,6 +5,25 @@ use serde_json::json;
 
 const POD: WatchedKind = WatchedKind::core("pods", "Pod");
 
+impl Cache {
+    /// Whether anything moved by it.
+    fn take(&mut self, what: &WatchedKind, event: Event<DynamicObject>) -> bool {
+        self.take_in(what, event).moved
+    }
+
+    /// Which object it is, and whether anything moved by it.
+    fn put(&mut self, what: &WatchedKind, object: DynamicObject) -> Option<(ObjectKey, bool)> {
+        let (namespace, name) = (object.metadata.namespace.clone(), object.metadata.name.clone());
+        let key = ObjectKey::new(what.group_resource, namespace.unwrap_or_default(), name?);
+        Some((key, self.put_in(what, object).moved))
+    }
+
+    /// Whether the reader is told.
+    fn applied(&mut self, what: &WatchedKind, event: Event<DynamicObject>) -> bool {
+        self.apply(what, event).1
+    }
+}
+
 #[test]
 fn it_is_known_of_a_node_whether_it_is_ready() {
     let node = |ready: &str| {
@@ -75,13 +94,41 @@ fn of_what_is_only_passed_on_no_more_is_held_than_is_read_and_nothing_of_its_cha
     };
     let mut cache = Cache::default();
     let (key, _) = cache.put(&kind, volume("1Gi")).unwrap();
-    assert_eq!(cache.objects[&key].value, json!({"spec": {"csi": {"driver": "d.io"}}}));
+    assert_eq!(*cache.objects[&key].value(), json!({"spec": {"csi": {"driver": "d.io"}}}));
     let sent: Value = serde_json::from_slice(&cache.objects[&key].object.json).unwrap();
     assert_eq!(sent["metadata"]["annotations"], json!({"pv.beta.kubernetes.io/gid": "7"}));
     assert_eq!(sent["spec"]["csi"]["volumeHandle"], "h");
     assert!(!cache.put(&kind, volume("1Gi")).unwrap().1);
     assert!(cache.put(&kind, volume("2Gi")).unwrap().1, "what is not read here is news on the node");
 }
+
+#[test]
+fn of_what_has_ended_a_rest_is_held_and_nothing_of_its_change_is_missed() {
+    let rest = |value: &Value| {
+        let phase = value.pointer("/status/phase")?;
+        (phase == "Bound").then(|| json!({ "status": { "phase": phase } }))
+    };
+    let kind = WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim").keeping(rest);
+    let mut cache = Cache::default();
+    let (key, _) = cache.put(&kind, named("c", "1", "x", "Pending")).unwrap();
+    assert!(!cache.objects[&key].object.json.is_empty() && cache.objects[&key].value()["spec"].is_object());
+    let (_, moved) = cache.put(&kind, named("c", "2", "x", "Bound")).unwrap();
+    let held = &cache.objects[&key];
+    assert!(moved && held.object.json.is_empty() && held.object.resource_version == "2");
+    assert_eq!(
+        (&*held.value(), held.object.uid.is_empty()),
+        (&json!({ "status": { "phase": "Bound" } }), false)
+    );
+    let (_, moved) = cache.put(&kind, named("c", "3", "x", "Bound")).unwrap();
+    assert!(!moved, "only its version");
+    let (_, moved) = cache.put(&kind, named("c", "4", "y", "Bound")).unwrap();
+    assert!(moved, "another spec");
+    let (_, moved) = cache.put(&kind, named("c", "5", "y", "Pending")).unwrap();
+    assert!(moved && !cache.objects[&key].object.json.is_empty(), "it goes on");
+}
+
+/// One test at a time looks at the memory of this process, which is all that they have in common.
+static LOOKS: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 /// The memory of this process, in bytes.
 fn resident() -> usize {
@@ -113,6 +160,7 @@ fn ten_thousand_claims_and_their_volumes_are_held_in_little_memory() {
                 "volume.kubernetes.io/storage-provisioner": "csi.example.com", LAST_APPLIED: "x".repeat(600)},
             "managedFields": owner})
     };
+    let _alone = LOOKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let before = resident();
     let (mut of_claims, mut of_volumes) = (Cache::default(), Cache::default());
     for number in 0..10_000 {
@@ -134,6 +182,153 @@ fn ten_thousand_claims_and_their_volumes_are_held_in_little_memory() {
     println!("{} MiB", bytes >> 20);
     assert!(bytes < 120 << 20, "{} MiB", bytes >> 20);
     assert_eq!(of_claims.objects.len() + of_volumes.objects.len(), 20_000);
+}
+
+/// As a pod of a Deployment is stored, with what kubelets say of it. What is read of each here is its node.
+#[test]
+fn ten_thousand_pods_are_held_in_little_memory() {
+    let kind = POD.reading_by(|pod| json!({ "spec": { "nodeName": pod.pointer("/spec/nodeName") } }));
+    let condition = |of: &str| json!({"type": of, "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-11-29T10:00:00Z"});
+    let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition);
+    let _alone = LOOKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let before = resident();
+    let mut cache = Cache::default();
+    for number in 0..10_000 {
+        let name = format!("web-5d4f8c7b9-{number:05}");
+        let pod = json!({
+            "metadata": {"name": name, "namespace": "shop", "uid": format!("0f1e2d3c-{number}"), "resourceVersion": "1",
+                "labels": {"app": "web", "pod-template-hash": "5d4f8c7b9"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d4f8c7b9", "uid": "9", "controller": true}]},
+            "spec": {"nodeName": format!("edge-{}", number % 1000), "serviceAccountName": "default", "restartPolicy": "Always",
+                "containers": [{"name": "web", "image": "registry.example/shop/web:1.4", "imagePullPolicy": "IfNotPresent",
+                    "env": [{"name": "A", "value": "b"}, {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+                    "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                    "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
+                    "livenessProbe": {"httpGet": {"path": "/", "port": 80, "scheme": "HTTP"}, "periodSeconds": 10},
+                    "volumeMounts": [{"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true}]}],
+                "volumes": [{"name": "token", "projected": {"defaultMode": 420, "sources": [
+                    {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+                    {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                    {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}}]}}],
+                "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
+                    {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
+                "securityContext": {}, "schedulerName": "default-scheduler", "dnsPolicy": "ClusterFirst"},
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "qosClass": "Burstable",
+                "conditions": conditions,
+                "containerStatuses": [{"name": "web", "ready": true, "started": true, "restartCount": 0, "imageID": "sha256:0f1e2d3c",
+                    "containerID": "containerd://0f1e2d3c", "state": {"running": {"startedAt": "2026-11-29T10:00:00Z"}}, "lastState": {}}]}});
+        cache.put(&kind, serde_json::from_value(pod).unwrap()).unwrap();
+    }
+    let bytes = resident().saturating_sub(before);
+    println!("{} MiB", bytes >> 20);
+    assert!(bytes < 80 << 20, "{} MiB", bytes >> 20);
+    assert_eq!(cache.objects.len(), 10_000);
+}
+
+/// As the API server tells it: text, which is read, taken apart and held, one after another.
+fn told(cache: &mut Cache, kind: &WatchedKind, text: &str) {
+    let object: crate::WatchedObject = serde_json::from_str(text).unwrap();
+    match object.into_read() {
+        Ok(object) => drop(cache.apply(kind, Event::Apply(object))),
+        Err(unreadable) => drop(cache.apply_unreadable(kind, &unreadable)),
+    }
+}
+
+/// A Device whose settings for its protocol are a list of so many values: it is text of four bytes each, and a tree of sixty and more.
+fn device(name: &str, values: usize) -> String {
+    let list = vec!["\"a\""; values].join(",");
+    format!(
+        r#"{{"metadata":{{"namespace":"d","name":"{name}","uid":"u","resourceVersion":"1"}},"spec":{{"nodeName":"n","protocol":{{"configData":{{"x":[{list}]}}}}}}}}"#
+    )
+}
+
+#[test]
+fn devices_of_many_values_take_no_more_than_three_times_their_text() {
+    const DEVICE: WatchedKind = WatchedKind { group_resource: DEVICES, ..WatchedKind::core("", "Device") };
+    let _alone = LOOKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let look = || {
+        let mut cache = Cache::default();
+        // One, so that what one look takes does not count.
+        told(&mut cache, &DEVICE, &device("first", 99_000));
+        let before = resident();
+        let mut bytes = 0;
+        for number in 0..40 {
+            let text = device(&format!("d{number}"), 99_000);
+            bytes += text.len();
+            told(&mut cache, &DEVICE, &text);
+        }
+        let taken = resident().saturating_sub(before);
+        println!("{} MiB of {} MiB of text", taken >> 20, bytes >> 20);
+        assert_eq!((cache.objects.len(), cache.unreadable.len()), (41, 0));
+        let held = &cache.objects[&ObjectKey::new(DEVICES, "d", "d7")];
+        assert_eq!(held.value().pointer("/spec/protocol/configData/x/98999"), Some(&json!("a")));
+        taken < 3 * bytes
+    };
+    // What tests of other files take beside it is taken once.
+    assert!((0..3).any(|_| look()), "more than three times the text, three times");
+}
+
+#[test]
+fn a_device_of_too_many_values_is_named_and_takes_nothing() {
+    let _alone = LOOKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    const DEVICE: WatchedKind = WatchedKind { group_resource: DEVICES, ..WatchedKind::core("", "Device") };
+    let mut cache = Cache::default();
+    for number in 0..40 {
+        told(&mut cache, &DEVICE, &device(&format!("d{number}"), 360_000));
+    }
+    assert_eq!((cache.objects.len(), cache.budget.bytes()), (0, 0));
+    assert_eq!(cache.take_moved().len(), 40, "whoever says so has to be told");
+    let unread = &cache.unreadable[&ObjectKey::new(DEVICES, "d", "d39")];
+    assert_eq!(unread.uid, "u");
+    assert!(unread.why.contains("more than 100000 values"), "{}", unread.why);
+    told(&mut cache, &DEVICE, &device("d39", 3));
+    assert_eq!((cache.objects.len(), cache.unreadable.len()), (1, 39), "it was mended");
+}
+
+#[test]
+fn what_finds_no_room_is_named_takes_none_from_other_namespaces_and_is_known_to_find_it_again() {
+    const DEVICE: WatchedKind = WatchedKind { group_resource: DEVICES, ..WatchedKind::core("", "Device") };
+    let of = |namespace: &str, name: &str, bytes: usize| {
+        let metadata = json!({ "namespace": namespace, "name": name, "uid": "u", "resourceVersion": "1" });
+        let device = json!({ "metadata": metadata, "spec": { "text": "x".repeat(bytes) } });
+        Event::Apply(serde_json::from_value(device).unwrap())
+    };
+    let key = |namespace: &str, name: &str| ObjectKey::new(DEVICES, namespace, name);
+    // 1 MiB for a namespace.
+    let mut cache = Cache::within(Budget::of_memory(4 << 20));
+    assert!(cache.take(&DEVICE, of("a", "one", 900_000)));
+    let (refused, _) = cache.apply(&DEVICE, of("a", "two", 300_000));
+    let (which, why) = refused.unwrap();
+    assert!(which == key("a", "two") && why.contains("1 MiB of objects of `a`"), "{why}");
+    assert_eq!(cache.apply(&DEVICE, of("a", "two", 300_000)).0, None, "it is said once");
+    assert!(cache.take(&DEVICE, of("b", "one", 900_000)), "another namespace has its own");
+    // A version that is too large leaves the one before.
+    let before = cache.objects[&key("b", "one")].object.content_hash.clone();
+    cache.take(&DEVICE, of("b", "one", 1_200_000));
+    assert_eq!(cache.objects[&key("b", "one")].object.content_hash, before);
+    assert!(cache.unreadable.contains_key(&key("b", "one")) && cache.lacks_room());
+    cache.take(&DEVICE, of("b", "one", 800_000));
+    assert!(!cache.unreadable.contains_key(&key("b", "one")) && !cache.has_room_again());
+    let Event::Apply(gone) = of("a", "one", 0) else { panic!() };
+    cache.take(&DEVICE, Event::Delete(gone));
+    assert!(cache.has_room_again(), "a list brings it");
+    assert!(cache.take(&DEVICE, of("a", "two", 300_000)) && !cache.lacks_room());
+    drop(cache.objects);
+    assert_eq!(cache.budget.bytes(), 0);
+}
+
+#[test]
+fn of_what_is_read_here_so_many_values_are_kept_and_no_more() {
+    let kind = POD.reading(&["/spec/volumes"]);
+    let pod = |volumes: usize| {
+        let mut pod = named("p", "1", "a", "Running");
+        pod.data["spec"]["volumes"] = json!(vec![json!({ "name": "v" }); volumes]);
+        Event::Apply(pod)
+    };
+    let mut cache = Cache::default();
+    assert!(cache.take(&kind, pod(2000)));
+    assert!(cache.apply(&kind, pod(3000)).0.unwrap().1.contains("and reads 4096"));
+    assert_eq!(cache.objects[&key("p")].value()["spec"]["volumes"].as_array().unwrap().len(), 2000);
 }
 
 fn pod(version: &str, image: &str, phase: &str) -> DynamicObject {
@@ -317,22 +512,25 @@ fn an_object_that_cannot_be_read_is_named_and_its_last_version_is_kept_while_it_
     let fresh = cache.apply_unreadable(&POD, &unreadable("new", "u"));
     assert_eq!(fresh, (Some(key("new")), false));
     cache.take(&POD, Event::InitApply(named("q", "1", "a", "Pending")));
-    assert!(cache.apply(&POD, Event::InitDone), "the list is complete, whatever is odd in it");
+    assert!(cache.applied(&POD, Event::InitDone), "the list is complete, whatever is odd in it");
     assert_eq!(cache.objects.keys().cloned().collect::<Vec<_>>(), [key("p"), key("q")]);
     cache.take_moved();
 
-    assert_eq!(cache.apply_unreadable(&POD, &unreadable("p", "u")), (Some(key("p")), false));
+    assert_eq!(cache.apply_unreadable(&POD, &unreadable("p", "u")), (Some(key("p")), true));
     assert_eq!(cache.apply_unreadable(&POD, &unreadable("p", "u")), (None, false), "it is said once");
     assert!(cache.objects.contains_key(&key("p")), "the version before is kept");
     cache.take(&POD, Event::Init);
     cache.apply_unreadable(&POD, &unreadable("p", "u"));
     cache.apply_unreadable(&POD, &unreadable("q", "another"));
-    assert!(!cache.apply(&POD, Event::InitDone) && cache.take_moved() == BTreeSet::from([key("q")]));
+    assert!(!cache.applied(&POD, Event::InitDone), "it knows");
+    assert_eq!(cache.take_moved(), BTreeSet::from(["p", "q", "new"].map(key)));
     assert_eq!(cache.objects.keys().cloned().collect::<Vec<_>>(), [key("p")], "q is another object now");
     assert_eq!(cache.unreadable.keys().cloned().collect::<Vec<_>>(), [key("p"), key("q")]);
 
-    assert!(cache.apply(&POD, Event::Apply(named("p", "5", "b", "Pending"))));
-    assert!(cache.apply(&POD, Event::Delete(named("q", "6", "b", "Pending"))) || cache.unreadable.is_empty());
+    assert!(cache.applied(&POD, Event::Apply(named("p", "5", "b", "Pending"))));
+    assert!(
+        cache.applied(&POD, Event::Delete(named("q", "6", "b", "Pending"))) || cache.unreadable.is_empty()
+    );
     assert!(cache.unreadable.is_empty(), "what can be read again, or is gone, is forgotten");
 }
 
@@ -362,14 +560,14 @@ fn what_moved_is_told_once_and_all_of_it_at_first() {
 #[test]
 fn the_reader_is_told_once_until_it_looks() {
     let mut cache = Cache::default();
-    assert!(!cache.apply(&POD, Event::Init));
-    assert!(!cache.apply(&POD, Event::InitApply(pod("1", "a", "Pending"))), "the list is not complete");
-    assert!(cache.apply(&POD, Event::InitDone));
-    assert!(!cache.apply(&POD, Event::Apply(named("q", "2", "a", "Pending"))), "it knows");
+    assert!(!cache.applied(&POD, Event::Init));
+    assert!(!cache.applied(&POD, Event::InitApply(pod("1", "a", "Pending"))), "the list is not complete");
+    assert!(cache.applied(&POD, Event::InitDone));
+    assert!(!cache.applied(&POD, Event::Apply(named("q", "2", "a", "Pending"))), "it knows");
     cache.take_moved();
-    assert!(!cache.apply(&POD, Event::Apply(named("q", "3", "a", "Pending"))), "nothing that nodes see");
-    assert!(cache.apply(&POD, Event::Delete(named("q", "4", "a", "Running"))));
-    assert!(!cache.apply(&POD, Event::Delete(pod("5", "a", "Running"))), "it knows");
+    assert!(!cache.applied(&POD, Event::Apply(named("q", "3", "a", "Pending"))), "nothing that nodes see");
+    assert!(cache.applied(&POD, Event::Delete(named("q", "4", "a", "Running"))));
+    assert!(!cache.applied(&POD, Event::Delete(pod("5", "a", "Running"))), "it knows");
     assert_eq!(cache.take_moved().len(), 2);
-    assert!(cache.apply(&POD, Event::Apply(pod("6", "a", "Pending"))));
+    assert!(cache.applied(&POD, Event::Apply(pod("6", "a", "Pending"))));
 }

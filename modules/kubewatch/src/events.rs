@@ -36,6 +36,12 @@ pub(crate) fn object_unreadable(env: &Env, key: &ObjectKey, why: &str) {
     tracing::warn!(%key, why, "not sent: the object cannot be read; a node that holds its last version keeps that");
 }
 
+/// There is no room for an object: it is not sent to nodes. Once until that changes.
+pub(crate) fn object_too_large(env: &Env, key: &ObjectKey, why: &str) {
+    env.count("kubewatch_object_too_large");
+    tracing::warn!(%key, why, "not sent: the object is not kept; a node that holds its last version keeps that");
+}
+
 /// An object may not be read; once until it could be.
 pub(crate) fn object_forbidden(env: &Env, key: &ObjectKey, reason: &str, cure: &str) {
     env.count("kubewatch_object_forbidden");

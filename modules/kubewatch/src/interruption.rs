@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use beehive::Moment;
 
-/// Which watches of a CloudCore have broken off and have not listed again since, by the resource that they are of. While one
+use crate::Budget;
+
+/// What all watches of a CloudCore share: what they may hold ([`Interruptions::budget`]), and who is whole. Which watches of a CloudCore have broken off and have not listed again since, by the resource that they are of. While one
 /// has, its cache may be behind: whoever took a node over now and believed it would have the node forget what is new.
 #[derive(Debug, Clone, Default)]
-pub struct Interruptions(Arc<Mutex<Broken>>);
+pub struct Interruptions(Arc<Mutex<Broken>>, Budget);
 
 /// By the number of the interruption.
 #[derive(Debug, Default)]
@@ -18,6 +20,16 @@ struct Broken {
 }
 
 impl Interruptions {
+    /// None yet, of watches that may hold so much together.
+    pub fn within(budget: Budget) -> Self {
+        Interruptions(Arc::default(), budget)
+    }
+
+    /// What all of them may hold together.
+    pub fn budget(&self) -> &Budget {
+        &self.1
+    }
+
     fn broken(&self) -> MutexGuard<'_, Broken> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -61,6 +61,12 @@ impl LastSent {
         }
     }
 
+    /// Whether the node was sent another object of this key, or none.
+    pub fn is_news(&self, node: &NodeName, object: &Object) -> bool {
+        let sent = self.nodes.get(node).and_then(|sent| sent.get(&object.key));
+        sent.is_none_or(|sent| sent.uid != object.uid || sent.content_hash != object.content_hash)
+    }
+
     /// Nodes that hold anything.
     pub fn nodes(&self) -> usize {
         self.nodes.len()
@@ -119,6 +125,10 @@ mod tests {
         let mut wanted = BTreeMap::from([(node.clone(), held(&[("a", "1"), ("b", "1")]))]);
         assert_eq!(sent(&last_sent.difference(&wanted)), ["+a@1", "+b@1"]);
         assert!(last_sent.difference(&wanted).is_empty());
+        let is_news = |last_sent: &LastSent, version| {
+            last_sent.is_news(&node, held(&[("a", version)]).values().next().unwrap())
+        };
+        assert_eq!((is_news(&last_sent, "1"), is_news(&last_sent, "2")), (false, true));
         wanted.insert(node.clone(), held(&[("a", "2")]));
         assert_eq!(sent(&last_sent.difference(&wanted)), ["+a@2", "-b"]);
         wanted.insert(node, DesiredObjects::new());

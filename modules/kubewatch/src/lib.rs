@@ -6,17 +6,21 @@
 //! it has seen of the object's history: a node that another CloudCore takes over costs by the difference, and so does a
 //! CloudCore that restarts. Its resourceVersion could not do that.
 //!
-//! An object that cannot be read - it is nested too deep, or its metadata is of a wrong type - is skipped, named and counted
-//! alone: the rest of its list and of its watch goes on. See [`Cache::unreadable`] for what becomes of its last version.
+//! An object that cannot be read - it is nested too deep, it has too many values, or its metadata is of a wrong type - is skipped, named
+//! and counted alone: the rest of its list and of its watch goes on. See [`Cache::unreadable`] for what becomes of its last version.
+//! So is one for which there is no room: what a CloudCore holds is bounded by namespace ([`Budget`]), and it holds text, no trees.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod api_error;
+mod budget;
 mod cache;
 mod events;
 mod interruption;
 mod last_sent;
 mod node_index;
+mod object_text;
 mod object_watches;
+mod pages;
 mod pod_status;
 mod publisher;
 mod read_as;
@@ -24,23 +28,28 @@ mod watch_pause;
 mod watched_object;
 
 pub use api_error::status_code;
-pub use cache::{Cache, Cached, Readiness, SharedCache};
+pub use budget::Budget;
+pub use cache::{Cache, Cached, Readiness, SharedCache, Unread};
 pub use interruption::{Interruption, Interruptions};
 pub use last_sent::{DesiredObjects, LastSent};
 pub use node_index::{NodeIndex, Placement};
+pub use object_text::{DEPTH_MAX, VALUES_MAX};
 pub use object_watches::{NEEDS_MAX, ObjectWatches, Presence, WATCHES_MAX};
 pub use publisher::Publisher;
 pub use read_as::{ReadAs, ReadAsError};
 pub use watch_pause::WatchPause;
-pub use watched_object::{DEPTH_MAX, Unreadable, WatchedMetadata, WatchedObject};
+pub use watched_object::{Unreadable, WatchedMetadata, WatchedObject};
 
+use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use beehive::{Context, Message};
 use futures::StreamExt;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::watcher;
 use kube::runtime::watcher::Event;
+use serde_json::Value;
 
 use crate::watch_pause::{AGAIN_AFTER, AGAIN_MAX};
 
@@ -53,6 +62,7 @@ pub const WATCH_SECONDS: u32 = 80;
 pub fn watch_config(selector: Option<&str>) -> watcher::Config {
     watcher::Config { field_selector: selector.map(str::to_owned), ..Default::default() }
         .timeout(WATCH_SECONDS)
+        .page_size(pages::PAGE)
 }
 
 /// Which objects are watched.
@@ -68,21 +78,54 @@ pub struct WatchedKind {
     pub plural: &'static str,
     /// The kind.
     pub kind: &'static str,
-    /// What CloudCore itself reads of each object, as JSON pointers; empty: everything. Of ten thousand objects that it only passes
-    /// on it holds the text alone.
-    pub reads: &'static [&'static str],
+    /// What CloudCore itself reads of each object. Of ten thousand objects that it only passes on it holds the text and these parts: what is
+    /// taken apart has ten times its size and more. Of an object that is read whole it holds the text alone.
+    pub reads: Reads,
+    /// What is kept, in the place of the whole object, of one that goes to no node any more; `None`: all of it.
+    pub rest: fn(&Value) -> Option<Value>,
+}
+
+/// What CloudCore itself reads of an object.
+#[derive(Debug, Clone, Copy)]
+pub enum Reads {
+    /// All of it.
+    All,
+    /// These parts, as JSON pointers. They do not lead into lists.
+    At(&'static [&'static str]),
+    /// What this makes of it, in the shape of the object.
+    By(fn(&Value) -> Value),
 }
 
 impl WatchedKind {
     /// Objects of the core group.
     pub const fn core(plural: &'static str, kind: &'static str) -> Self {
-        WatchedKind { group_resource: plural, group: "", version: "v1", plural, kind, reads: &[] }
+        WatchedKind {
+            group_resource: plural,
+            group: "",
+            version: "v1",
+            plural,
+            kind,
+            reads: Reads::All,
+            rest: |_| None,
+        }
     }
 
     /// The same, of whose objects CloudCore itself reads these parts alone.
     #[must_use]
     pub const fn reading(self, reads: &'static [&'static str]) -> Self {
-        WatchedKind { reads, ..self }
+        WatchedKind { reads: Reads::At(reads), ..self }
+    }
+
+    /// The same, of whose objects CloudCore itself reads what this makes of each.
+    #[must_use]
+    pub const fn reading_by(self, parts: fn(&Value) -> Value) -> Self {
+        WatchedKind { reads: Reads::By(parts), ..self }
+    }
+
+    /// The same, of which this is kept of objects that go to no node any more: there may be thousands that have ended.
+    #[must_use]
+    pub const fn keeping(self, rest: fn(&Value) -> Option<Value>) -> Self {
+        WatchedKind { rest, ..self }
     }
 
     fn api_version(&self) -> String {
@@ -105,6 +148,9 @@ impl WatchedKind {
     }
 }
 
+/// 30 s between looks whether there is room again for what was not kept for want of it.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(30);
+
 /// Watches `what` in all namespaces, as far as the field selector takes it, into a cache, and tells the actor what `notify_change` makes when something moved
 /// since it called [`Cache::take_moved`].
 ///
@@ -118,15 +164,29 @@ pub fn watch<M: Message>(
     cx: &Context<M>,
     notify_change: fn() -> M,
 ) -> SharedCache {
-    let shared = SharedCache::default();
-    let api: Api<WatchedObject> = Api::all_with(client.clone(), &what.api_resource());
+    let shared: SharedCache = Rc::new(RefCell::new(Cache::within(interruptions.budget().clone())));
+    let api: Api<WatchedObject> = Api::all_with(pages::paged(client), &what.api_resource());
     let cache = Rc::clone(&shared);
     let (myself, env, interruptions) = (cx.myself(), cx.env().clone(), interruptions.clone());
     cx.spawn(async move {
         let (mut interruption, mut pause) = (None, WatchPause::new(AGAIN_AFTER, AGAIN_MAX, env.now()));
         loop {
             let mut events = std::pin::pin!(watcher(api.clone(), watch_config(selector)));
-            while let Some(event) = events.next().await {
+            let mut is_listing_again = false;
+            loop {
+                let lacks_room = cache.borrow().listed && cache.borrow().lacks_room();
+                let next = match lacks_room {
+                    false => events.next().await,
+                    true => match env.timeout(LOOK_FOR_ROOM, events.next()).await {
+                        Some(next) => next,
+                        None if cache.borrow().has_room_again() => {
+                            is_listing_again = true;
+                            break;
+                        }
+                        None => continue,
+                    },
+                };
+                let Some(event) = next else { break };
                 let event = match event {
                     Ok(event) => event,
                     Err(error) => {
@@ -136,7 +196,13 @@ pub fn watch<M: Message>(
                 };
                 let is_whole = matches!(event, Event::InitDone);
                 let is_due = match readable(event) {
-                    Ok(event) => cache.borrow_mut().apply(&what, event),
+                    Ok(event) => {
+                        let (refused, is_due) = cache.borrow_mut().apply(&what, event);
+                        if let Some((key, why)) = refused {
+                            events::object_too_large(&env, &key, &why);
+                        }
+                        is_due
+                    }
                     Err(unreadable) => {
                         let (news, is_due) = cache.borrow_mut().apply_unreadable(&what, &unreadable);
                         if let Some(key) = news {
@@ -153,6 +219,9 @@ pub fn watch<M: Message>(
                     events::watch_whole_again(&env, what.group_resource);
                 }
             }
+            if is_listing_again {
+                continue;
+            }
             interruption.get_or_insert_with(|| interruptions.begin(what.group_resource, env.now()));
             env.sleep(env.jitter(pause.broke(env.now()))).await;
         }
@@ -168,7 +237,7 @@ fn readable(event: Event<WatchedObject>) -> Result<Event<DynamicObject>, Unreada
         Event::InitApply(object) => Event::InitApply(object.into_read()?),
         Event::Apply(object) => Event::Apply(object.into_read()?),
         Event::Delete(object) => Event::Delete(object.into_read().unwrap_or_else(|unreadable| {
-            DynamicObject { types: None, metadata: *unreadable.metadata, data: serde_json::Value::Null }
+            DynamicObject { types: None, metadata: *unreadable.metadata, data: Value::Null }
         })),
     })
 }

@@ -18,6 +18,7 @@ use futures::future::{AbortHandle, Abortable, LocalBoxFuture};
 use kube::Client;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::budget::{Budget, Charge, OBJECT_BYTES};
 use crate::{ReadAs, WatchedKind, events};
 
 /// 10,000 objects at once. What is beyond waits until others are needed no more.
@@ -47,8 +48,10 @@ struct Entry {
     /// Whether what is known is as the API server has it: its watch has listed and did not break off since.
     is_whole: bool,
     object: Option<Arc<Object>>,
-    /// Why it could not be read the last time.
+    /// Why it could not be read the last time, or found no room.
     unreadable: Option<String>,
+    /// What the object takes of the budget.
+    charge: Charge,
     /// Ends a pause after a refusal: there are other nodes to read as.
     again: Rc<Notify>,
     /// None while it waits for room, and none for a name that nothing can have.
@@ -73,6 +76,7 @@ struct Reflectors {
     read_as: ReadAs,
     env: Env,
     kinds: Vec<WatchedKind>,
+    budget: Budget,
     held: RefCell<State>,
     lists: Semaphore,
     watches: Semaphore,
@@ -86,12 +90,13 @@ pub struct ObjectWatches {
 }
 
 impl ObjectWatches {
-    /// None yet, of objects of these kinds. The actor is told what `notify_change` makes when something is answered or moves, once
+    /// None yet, of objects of these kinds, which take what they hold of this budget. The actor is told what `notify_change` makes when something is answered or moves, once
     /// until it calls [`ObjectWatches::take_moved`].
     pub fn new<M: Message>(
         client: &Client,
         read_as: ReadAs,
         kinds: &[WatchedKind],
+        budget: &Budget,
         cx: &Context<M>,
         notify_change: fn() -> M,
     ) -> ObjectWatches {
@@ -104,13 +109,14 @@ impl ObjectWatches {
             }
             .boxed_local()
         });
-        ObjectWatches::with(client, read_as, kinds, cx.env(), notify_change, (NEEDS_MAX, WATCHES_MAX))
+        let most = (NEEDS_MAX, WATCHES_MAX);
+        ObjectWatches::with(client, read_as, (kinds, budget), cx.env(), notify_change, most)
     }
 
     fn with(
         client: &Client,
         read_as: ReadAs,
-        kinds: &[WatchedKind],
+        (kinds, budget): (&[WatchedKind], &Budget),
         env: &Env,
         notify_change: NotifyChange,
         (most, watches): (usize, usize),
@@ -120,6 +126,7 @@ impl ObjectWatches {
             read_as,
             env: env.clone(),
             kinds: kinds.to_vec(),
+            budget: budget.clone(),
             held: RefCell::default(),
             lists: Semaphore::new(LISTS_AT_ONCE),
             watches: Semaphore::new(watches),
@@ -145,6 +152,7 @@ impl ObjectWatches {
                 is_whole: false,
                 object: None,
                 unreadable: None,
+                charge: Charge::default(),
                 again: Rc::new(Notify::new()),
                 task: None,
             };
@@ -239,8 +247,24 @@ impl Drop for ObjectWatches {
 }
 
 impl Reflectors {
-    /// The API server has told it whole: the object, or that it is not there.
-    async fn told(&self, key: &ObjectKey, object: Option<Object>) {
+    /// The API server has told it whole: the object, or that it is not there. Answers whether there was room for it.
+    async fn told(&self, key: &ObjectKey, object: Option<Object>) -> bool {
+        let charged = match &object {
+            Some(object) => {
+                let held = self.held.borrow();
+                let before = held.entries.get(key).map(|entry| &entry.charge);
+                self.budget.take(key, OBJECT_BYTES + object.json.len(), before)
+            }
+            None => Ok(Charge::default()),
+        };
+        let charge = match charged {
+            Ok(charge) => charge,
+            Err(why) => {
+                let uid = object.map(|object| object.uid);
+                self.unreadable(key, uid.as_deref(), &why).await;
+                return false;
+            }
+        };
         let presence = if object.is_some() { Presence::Present } else { Presence::Absent };
         self.put(key, |entry| {
             let same = match (&entry.object, &object) {
@@ -252,11 +276,13 @@ impl Reflectors {
             entry.unreadable = None;
             if !same {
                 entry.object = object.map(Arc::new);
+                entry.charge = charge;
             }
             entry.presence = presence;
             !same
         })
         .await;
+        true
     }
 
     /// It may not be read. What was read before stays: that the right was withdrawn says nothing of the object.
@@ -284,6 +310,7 @@ impl Reflectors {
             if !is_same {
                 let before = (entry.object.take().is_some(), entry.presence);
                 entry.presence = Presence::Absent;
+                entry.charge = Charge::default();
                 return before.0 || before.1 == Presence::Unknown;
             }
             false

@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use beehive::trace::{self, Span, Traces};
 use beehive::{Address, Moment};
 use contract::synccontroller::{Source, SyncMsg};
-use contract::{NodeName, ObjectKey};
+use contract::{NodeName, Object, ObjectKey};
 
 use crate::{DesiredObjects, LastSent};
 
@@ -40,14 +41,49 @@ impl Publisher {
         Publisher { source, sync, last_sent, has_begun: false, is_complete: false, linked }
     }
 
-    /// Sends what differs from what was last sent of these nodes, waiting for room.
-    pub async fn publish(&mut self, wanted: &BTreeMap<NodeName, DesiredObjects>) {
+    /// Sends what differs from what was last sent of these nodes, waiting for room. What has changed since everything was listed begins a
+    /// trace, if the lot falls on it.
+    pub async fn publish(&mut self, wanted: &BTreeMap<NodeName, DesiredObjects>, traces: &Traces) {
         if !std::mem::replace(&mut self.has_begun, true) {
             self.send(SyncMsg::ListBegins(self.source)).await;
         }
+        let followed = self.followed(wanted, traces);
         for message in self.last_sent.difference(wanted) {
-            self.send(message).await;
+            let context = match &message {
+                SyncMsg::Upsert { node, object } => {
+                    followed.get(&(node, &object.key)).and_then(Span::context)
+                }
+                _ => None,
+            };
+            trace::with_context(context, self.send(message)).await;
         }
+    }
+
+    /// The traces that begin: of objects that are others than were sent, not of those of which a node has reported something.
+    fn followed<'a>(
+        &self,
+        wanted: &'a BTreeMap<NodeName, DesiredObjects>,
+        traces: &Traces,
+    ) -> BTreeMap<(&'a NodeName, &'a ObjectKey), Span> {
+        if !traces.is_on() || !self.is_complete {
+            return BTreeMap::new();
+        }
+        let objects = wanted
+            .iter()
+            .flat_map(|(node, objects)| objects.iter().map(move |(key, object)| (node, key, object)));
+        let news = objects.filter(|(node, _, object)| self.last_sent.is_news(node, object));
+        let begun = news.map(|(node, key, object)| ((node, key), self.span(node, object, traces)));
+        begun.filter(|(_, span)| span.is_followed()).collect()
+    }
+
+    fn span(&self, node: &NodeName, object: &Object, traces: &Traces) -> Span {
+        let name = match self.source {
+            Source::Edge => "EdgeController send",
+            Source::Device => "DeviceController send",
+            Source::Router => "CloudRouter send",
+            Source::Task => "TaskManager send",
+        };
+        contract::traced::describe(traces.root(name).with("k8s.node.name", || node.to_string()), object)
     }
 
     /// Everything that is known was published once since the list began.

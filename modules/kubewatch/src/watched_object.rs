@@ -1,32 +1,24 @@
 //! One object of a list or of a watch, as far as it can be read.
 //!
 //! A list is one document: were its items read as their types, one that is nested too deep or of a wrong type would make
-//! the whole list fail, for ever, and with it everything else of its kind. So an item is read into a tree of bounded depth
-//! first, which always succeeds, and what is wrong with it is then said of it alone.
+//! the whole list fail, for ever, and with it everything else of its kind. So an item is read as text of bounded depth and with a bounded
+//! number of values first, which always succeeds, and what is wrong with it is then said of it alone.
 
 use std::borrow::Cow;
-use std::cell::Cell;
-use std::fmt;
 
 use kube::Resource;
 use kube::api::{ApiResource, DynamicObject, ObjectMeta, TypeMeta};
 use kube::core::DynamicResourceScope;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// 100 lists and objects around the innermost value. serde_json reads 127, here and on the node, and lists, watches and
-/// answers wrap an object in some more. A real API server takes 10,000 where a definition keeps unknown fields.
-pub const DEPTH_MAX: usize = 100;
+use crate::object_text::{DEPTH_MAX, ObjectText, VALUES_MAX};
 
-/// An object as the API server told it.
+/// An object as the API server told it: its text, without its `managedFields`, which nobody here needs and which nest as deep as the
+/// object. What it was made of [`WatchedObject::into_read`] says; a page of a list is many objects, and a tree is made of one of
+/// them at a time.
 #[derive(Debug, Clone)]
-pub enum WatchedObject {
-    /// It was read, without its `managedFields`, which nobody here needs and which nest as deep as the object.
-    Read(Box<DynamicObject>),
-    /// It is there and could not be read.
-    Unreadable(Unreadable),
-}
+pub struct WatchedObject(ObjectText);
 
 /// An object that could not be read.
 #[derive(Debug, Clone)]
@@ -43,10 +35,7 @@ impl WatchedObject {
     /// # Errors
     /// If it could not be read.
     pub fn into_read(self) -> Result<DynamicObject, Unreadable> {
-        match self {
-            WatchedObject::Read(object) => Ok(*object),
-            WatchedObject::Unreadable(unreadable) => Err(unreadable),
-        }
+        parse(self.0)
     }
 }
 
@@ -70,34 +59,26 @@ impl Resource for WatchedObject {
         DynamicObject::plural(of)
     }
 
+    /// Its name, namespace, uid and resourceVersion, and nothing else.
     fn meta(&self) -> &ObjectMeta {
-        match self {
-            WatchedObject::Read(object) => &object.metadata,
-            WatchedObject::Unreadable(unreadable) => &unreadable.metadata,
-        }
+        &self.0.identity
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        match self {
-            WatchedObject::Read(object) => &mut object.metadata,
-            WatchedObject::Unreadable(unreadable) => &mut unreadable.metadata,
-        }
+        &mut self.0.identity
     }
 }
 
 impl<'de> Deserialize<'de> for WatchedObject {
     /// Fails only for what is no JSON.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let is_too_deep = Cell::new(false);
-        let tree = Tree { left: DEPTH_MAX, place: Place::Object, is_too_deep: &is_too_deep };
-        Ok(of_tree(tree.deserialize(deserializer)?, is_too_deep.get()))
+        ObjectText::deserialize(deserializer).map(WatchedObject)
     }
 }
 
 /// The same of an object's metadata alone, which is all that the API server is asked for.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(transparent)]
-pub struct WatchedMetadata(WatchedObject);
+#[derive(Debug, Clone)]
+pub struct WatchedMetadata(Result<Box<ObjectMeta>, Unreadable>);
 
 impl WatchedMetadata {
     /// The metadata, or what is known of it.
@@ -105,7 +86,15 @@ impl WatchedMetadata {
     /// # Errors
     /// If it could not be read.
     pub fn into_read(self) -> Result<ObjectMeta, Unreadable> {
-        self.0.into_read().map(|object| object.metadata)
+        self.0.map(|metadata| *metadata)
+    }
+}
+
+impl<'de> Deserialize<'de> for WatchedMetadata {
+    /// Fails only for what is no JSON.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = parse(ObjectText::deserialize(deserializer)?);
+        Ok(WatchedMetadata(read.map(|object| Box::new(object.metadata))))
     }
 }
 
@@ -134,38 +123,41 @@ impl Resource for WatchedMetadata {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        self.0.meta()
+        match &self.0 {
+            Ok(metadata) => metadata,
+            Err(unreadable) => &unreadable.metadata,
+        }
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        self.0.meta_mut()
+        match &mut self.0 {
+            Ok(metadata) => metadata,
+            Err(unreadable) => &mut unreadable.metadata,
+        }
     }
 }
 
-fn of_tree(mut tree: Value, is_too_deep: bool) -> WatchedObject {
-    let metadata = tree.get_mut("metadata").map(Value::take).unwrap_or_default();
-    let unreadable = |why: String| {
-        let text = |field: &str| metadata.get(field).and_then(Value::as_str).map(str::to_owned);
-        let metadata = ObjectMeta {
-            name: text("name"),
-            namespace: text("namespace"),
-            uid: text("uid"),
-            resource_version: text("resourceVersion"),
-            ..ObjectMeta::default()
-        };
-        WatchedObject::Unreadable(Unreadable { metadata: Box::new(metadata), why })
-    };
-    if is_too_deep {
-        return unreadable(format!("it is nested deeper than {DEPTH_MAX} levels"));
+fn parse(text: ObjectText) -> Result<DynamicObject, Unreadable> {
+    let unreadable = |why: String, identity: ObjectMeta| Unreadable { metadata: Box::new(identity), why };
+    if text.is_too_deep {
+        return Err(unreadable(format!("it is nested deeper than {DEPTH_MAX} levels"), text.identity));
     }
-    let Value::Object(mut fields) = tree else { return unreadable("it is no object".to_owned()) };
-    fields.remove("metadata");
-    let read = match ObjectMeta::deserialize(&metadata) {
+    if text.has_too_many() {
+        let why = format!("it is too large: it has more than {VALUES_MAX} values, lists and maps counted");
+        return Err(unreadable(why, text.identity));
+    }
+    let tree = serde_json::from_slice(&text.json);
+    let Ok(Value::Object(mut fields)) = tree else {
+        return Err(unreadable("it is no object".to_owned(), text.identity));
+    };
+    let metadata = fields.remove("metadata").unwrap_or_default();
+    let read = match ObjectMeta::deserialize(metadata) {
         Ok(read) => read,
         // The words of the error can hold a value.
         Err(error) => {
             let category = error.classify();
-            return unreadable(format!("its metadata is not of the type of metadata ({category:?} error)"));
+            let why = format!("its metadata is not of the type of metadata ({category:?} error)");
+            return Err(unreadable(why, text.identity));
         }
     };
     let mut types = |field: &str| match fields.remove(field) {
@@ -176,112 +168,9 @@ fn of_tree(mut tree: Value, is_too_deep: bool) -> WatchedObject {
     match (types("apiVersion"), types("kind")) {
         (Ok(api_version), Ok(kind)) => {
             let types = api_version.zip(kind).map(|(api_version, kind)| TypeMeta { api_version, kind });
-            let object = DynamicObject { types, metadata: read, data: Value::Object(fields) };
-            WatchedObject::Read(Box::new(object))
+            Ok(DynamicObject { types, metadata: read, data: Value::Object(fields) })
         }
-        (Err(why), _) | (_, Err(why)) => unreadable(why),
-    }
-}
-
-/// Where in an object a value stands.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Object,
-    Metadata,
-    Elsewhere,
-}
-
-/// Reads a value down to a depth. What is below is passed over, which takes no stack, and noted.
-struct Tree<'a> {
-    left: usize,
-    place: Place,
-    is_too_deep: &'a Cell<bool>,
-}
-
-impl<'a> Tree<'a> {
-    fn below(&self, place: Place) -> Tree<'a> {
-        Tree { left: self.left - 1, place, is_too_deep: self.is_too_deep }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Tree<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Tree<'_> {
-    type Value = Value;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("any JSON value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        if self.left == 0 {
-            self.is_too_deep.set(true);
-            while items.next_element::<IgnoredAny>()?.is_some() {}
-            return Ok(Value::Null);
-        }
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(self.below(Place::Elsewhere))? {
-            list.push(item);
-        }
-        Ok(Value::Array(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        if self.left == 0 {
-            self.is_too_deep.set(true);
-            while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-            return Ok(Value::Null);
-        }
-        let mut fields = Map::new();
-        while let Some(name) = entries.next_key::<String>()? {
-            if self.place == Place::Metadata && name == "managedFields" {
-                entries.next_value::<IgnoredAny>()?;
-                continue;
-            }
-            let is_metadata = self.place == Place::Object && name == "metadata";
-            let place = if is_metadata { Place::Metadata } else { Place::Elsewhere };
-            let value = entries.next_value_seed(self.below(place))?;
-            fields.insert(name, value);
-        }
-        Ok(Value::Object(fields))
+        (Err(why), _) | (_, Err(why)) => Err(unreadable(why, text.identity)),
     }
 }
 

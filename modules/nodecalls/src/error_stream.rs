@@ -100,6 +100,11 @@ impl ErrorStreamTracker {
         }
     }
 
+    /// What is sent before an end of the node's own, whole one. Before v4 of the protocol an end without a word is how success is said.
+    pub(crate) fn say_at_end(&self, message: &str) -> Option<Vec<u8>> {
+        self.say(message).filter(|_| self.is_status)
+    }
+
     /// What is sent to the client before its connection ends. `None`: nothing can be said any more.
     pub(crate) fn say(&self, message: &str) -> Option<Vec<u8>> {
         if self.is_over || self.rest > 0 || !self.head.is_empty() {

@@ -29,6 +29,12 @@ pub(crate) fn left(metrics: &Metrics, node: &NodeName, reason: &str) {
     tracing::debug!(%node, reason, "the caller has gone");
 }
 
+/// A call of which one side took nothing was ended, because another one needed its place.
+pub(crate) fn made_room(metrics: &Metrics, node: &NodeName) {
+    metrics.add("nodecalls_made_room", 1);
+    tracing::warn!(%node, "a call in which nothing passed was ended to make room for another: its caller has probably gone");
+}
+
 /// Bytes of bodies and upgraded connections towards the node.
 pub(crate) fn sent(metrics: &Metrics, bytes: usize) {
     metrics.add("nodecalls_bytes_to_nodes", bytes as u64);

@@ -23,6 +23,7 @@ mod events;
 mod head;
 mod nodes;
 mod open_call;
+mod progress;
 mod redirect;
 pub mod route;
 mod rule_streams;

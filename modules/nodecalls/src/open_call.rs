@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use beehive::{Clock, Metrics};
+use beehive::{Clock, Metrics, Moment};
 use contract::NodeName;
 
-use crate::shares::{Full, Shares};
+use crate::progress::Progress;
+use crate::shares::{Full, Shares, Whose};
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -18,8 +19,8 @@ pub(crate) struct OpenCall {
     metrics: Metrics,
     clock: Arc<dyn Clock>,
     pub(crate) node: NodeName,
-    user: Option<String>,
-    lasts: bool,
+    progress: Arc<Progress>,
+    id: u64,
 }
 
 impl OpenCall {
@@ -30,15 +31,25 @@ impl OpenCall {
         metrics: &Metrics,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, Full> {
-        lock(shares).open(node, user, lasts)?;
+        let progress = Arc::default();
+        let id = lock(shares).open(Whose { node, user, lasts }, &progress, clock.now())?;
         Ok(OpenCall {
             shares: Arc::clone(shares),
             metrics: metrics.clone(),
             clock: Arc::clone(clock),
             node: node.clone(),
-            user: user.map(str::to_owned),
-            lasts,
+            progress,
+            id,
         })
+    }
+
+    /// What is known of its bytes.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -52,6 +63,6 @@ impl OpenCall {
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        lock(&self.shares).close(&self.node, self.user.as_deref(), self.lasts);
+        lock(&self.shares).close(self.id);
     }
 }

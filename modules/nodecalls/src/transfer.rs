@@ -8,12 +8,11 @@ use std::time::Duration;
 use beehive::Metrics;
 use beehive::link::ByteStream;
 use bytes::Bytes;
-use contract::NodeName;
 use futures::future::{BoxFuture, Either, select};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
-use https::{Body, Upgraded};
+use https::Body;
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
@@ -145,11 +144,12 @@ impl Answering {
 }
 
 /// Bytes of an upgraded connection, both ways, until both sides have ended or one breaks off: then both end at once. A side that
-/// has ended leaves the other its time. What breaks off on the node's side is said by `tracker`.
+/// has ended leaves the other its time. What breaks off on the node's side is said by `tracker`. A call in which one side takes
+/// nothing ends when another one needs its place; else the node ends it, in its time.
 pub(crate) async fn pass_both_ways(
-    upgraded: Upgraded,
-    from_node: ReadHalf<ByteStream>,
-    to_node: WriteHalf<ByteStream>,
+    upgraded: impl AsyncRead + AsyncWrite,
+    from_node: impl AsyncRead + Unpin,
+    to_node: impl AsyncWrite + Unpin,
     open: OpenCall,
     tracker: Option<ErrorStreamTracker>,
 ) {
@@ -159,16 +159,31 @@ pub(crate) async fn pass_both_ways(
         passed.fetch_add(bytes as u64, Ordering::Relaxed);
         event(metrics, bytes);
     };
-    let sent = std::pin::pin!(pass(from_caller, to_node, |piece| count(piece.len(), events::sent)));
-    let received = std::pin::pin!(received(from_node, to_caller, &open.node, tracker, |bytes| {
-        count(bytes, events::received);
-    }));
-    let ended = match select(sent, received).await {
-        Either::Left((Ok(()), received)) => lingering(received, &passed, &open).await,
-        // The node's side is broken: what it sent is passed on, and the caller is told.
-        Either::Left((Err(Broken::To(_)), received)) => lingering(received, &passed, &open).await,
-        Either::Right((Ok(()), sent)) => lingering(sent, &passed, &open).await,
-        Either::Left((broken, _)) | Either::Right((broken, _)) => broken,
+    let ways = async {
+        let sent = async {
+            let mut to_node = to_node;
+            pass(from_caller, &mut to_node, &open, |piece| count(piece.len(), events::sent)).await?;
+            to_node.shutdown().await.map_err(Broken::To)
+        };
+        let sent = std::pin::pin!(sent);
+        let received = std::pin::pin!(received(from_node, to_caller, &open, tracker, |bytes| {
+            count(bytes, events::received);
+        }));
+        match select(sent, received).await {
+            Either::Left((Ok(()), received)) => lingering(received, &passed, &open).await,
+            // The node's side is broken: what it sent is passed on, and the caller is told.
+            Either::Left((Err(Broken::To(_)), received)) => lingering(received, &passed, &open).await,
+            Either::Right((Ok(()), sent)) => match lingering(sent, &passed, &open).await {
+                // The node has said all, and reads no more.
+                Err(Broken::To(_)) => Ok(()),
+                ended => ended,
+            },
+            Either::Left((broken, _)) | Either::Right((broken, _)) => broken,
+        }
+    };
+    let ended = tokio::select! {
+        ended = ways => ended,
+        () = open.progress().to_end() => return events::made_room(metrics, &open.node),
     };
     match ended.map_err(Broken::into_error) {
         Ok(()) => {}
@@ -213,37 +228,45 @@ impl Broken {
     }
 }
 
-/// The way from the node, and what the caller is told when it is cut.
+/// The way from the node, and what the caller is told when it is cut, or ends without a word of how the command did.
 async fn received(
     from_node: impl AsyncRead + Unpin,
     mut to_caller: impl AsyncWrite + Unpin,
-    node: &NodeName,
+    open: &OpenCall,
     mut tracker: Option<ErrorStreamTracker>,
     count: impl Fn(usize),
 ) -> Result<(), Broken> {
-    let ended = pass(from_node, &mut to_caller, |piece| {
+    let ended = pass(from_node, &mut to_caller, open, |piece| {
         count(piece.len());
         if let Some(tracker) = &mut tracker {
             tracker.pass(piece);
         }
     });
     let ended = ended.await;
-    if let (Err(Broken::From(error)), Some(tracker)) = (&ended, &tracker) {
-        let said = tracker.say(&format!(
+    let node = &open.node;
+    let said = match (&ended, &tracker) {
+        (Err(Broken::From(error)), Some(tracker)) => tracker.say(&format!(
             "the connection to node `{node}` was cut ({error}), and how the command ends is not known"
-        ));
-        if let Some(said) = said {
-            to_caller.write_all(&said).await.map_err(Broken::To)?;
-            to_caller.shutdown().await.map_err(Broken::To)?;
-        }
+        )),
+        (Ok(()), Some(tracker)) => tracker.say_at_end(&format!(
+            "node `{node}` ended the connection without a word of how the command ended: look whether its runtime was restarted"
+        )),
+        _ => None,
+    };
+    if let Some(said) = &said {
+        to_caller.write_all(said).await.map_err(Broken::To)?;
+    }
+    if said.is_some() || ended.is_ok() {
+        to_caller.shutdown().await.map_err(Broken::To)?;
     }
     ended
 }
 
-/// One way, and its end.
+/// One way, until its end is read.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
+    open: &OpenCall,
     mut passed: impl FnMut(&[u8]),
 ) -> Result<(), Broken> {
     let mut piece = vec![0; PIECE];
@@ -251,11 +274,118 @@ async fn pass(
         let length = from.read(&mut piece).await.map_err(Broken::From)?;
         let piece = piece.get(..length).unwrap_or_default();
         if piece.is_empty() {
-            return to.shutdown().await.map_err(Broken::To);
+            return Ok(());
         }
-        to.write_all(piece).await.map_err(Broken::To)?;
+        let mut rest = piece;
+        while !rest.is_empty() {
+            open.progress().waits(open.now());
+            let written = to.write(rest).await;
+            open.progress().passed(open.now());
+            match written.map_err(Broken::To)? {
+                0 => return Err(Broken::To(io::ErrorKind::WriteZero.into())),
+                written => rest = rest.get(written..).unwrap_or_default(),
+            }
+        }
         // What is typed is not to wait for more.
         to.flush().await.map_err(Broken::To)?;
         passed(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use beehive::{Clock, TokioClock};
+    use contract::NodeName;
+    use http::HeaderMap;
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::shares::{Limits, Shares};
+
+    struct Calls {
+        shares: Arc<Mutex<Shares>>,
+        metrics: Metrics,
+        clock: Arc<dyn Clock>,
+        node: NodeName,
+    }
+
+    impl Calls {
+        /// Of a node that may have one call that lasts.
+        fn of_one() -> Self {
+            Calls {
+                shares: Arc::new(Mutex::new(Shares::new(Limits { of_node: 1, of_user: 9, all: 9 }))),
+                metrics: Metrics::default(),
+                clock: Arc::new(TokioClock::real()),
+                node: NodeName::parse("n").unwrap(),
+            }
+        }
+
+        fn open(&self) -> Option<OpenCall> {
+            OpenCall::open(&self.shares, (&self.node, None, true), &self.metrics, &self.clock).ok()
+        }
+    }
+
+    fn spdy() -> Option<ErrorStreamTracker> {
+        let headers = [("upgrade", "SPDY/3.1"), ("x-stream-protocol-version", "v4.channel.k8s.io")];
+        let headers: HeaderMap = headers
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .into_iter()
+            .collect();
+        ErrorStreamTracker::of("/exec/d/p/c", &headers)
+    }
+
+    /// The caller's end, the node's end, and the call between them.
+    fn passing(open: OpenCall) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<()>) {
+        let ((caller, upgraded), (node, ours)) = (duplex(1 << 10), duplex(1 << 10));
+        let (from_node, to_node) = tokio::io::split(ours);
+        let call = tokio::spawn(pass_both_ways(upgraded, from_node, to_node, open, spdy()));
+        (caller, node, call)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_whose_node_reads_nothing_makes_room_for_another_and_an_idle_one_does_not() {
+        let calls = Calls::of_one();
+        let (mut caller, _node, call) = passing(calls.open().unwrap());
+        sleep(Duration::from_secs(3600)).await;
+        assert!(calls.open().is_none(), "it is idle, and nothing waits");
+        let fill = async { while caller.write_all(&[0; 512]).await.is_ok() {} };
+        let _ = tokio::time::timeout(Duration::from_secs(30), fill).await;
+        assert!(calls.open().is_none(), "its node may only be slow");
+        sleep(Duration::from_secs(60)).await;
+        let next = calls.open().unwrap();
+        call.await.unwrap();
+        assert_eq!(calls.metrics.count_of("nodecalls_made_room"), 1);
+        assert!(calls.open().is_none(), "what made room has not left the place of the next");
+        drop(next);
+        assert!(calls.open().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_without_a_word_of_the_command_is_no_success() {
+        let calls = Calls::of_one();
+        let (mut caller, mut node, call) = passing(calls.open().unwrap());
+        node.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        caller.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard[..5], [0, 0, 0, 1, 1], "the error stream, and its end");
+        let words = String::from_utf8_lossy(&heard[8..]).into_owned();
+        assert!(words.contains("node `n` ended the connection without a word"), "{words}");
+        drop((caller, node));
+        call.await.unwrap();
+        let (mut caller, mut node, call) = passing(calls.open().unwrap());
+        let success = [&[0, 0, 0, 1, 1, 0, 0, 2][..], b"{}"].concat();
+        node.write_all(&success).await.unwrap();
+        node.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        caller.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, success);
+        // It reads no more of what the caller still sends: nothing was cut.
+        drop(node);
+        let _ = caller.write_all(b"more").await;
+        call.await.unwrap();
+        assert_eq!(calls.metrics.count_of("nodecalls_cut"), 0);
     }
 }

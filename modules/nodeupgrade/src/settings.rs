@@ -18,13 +18,15 @@ use crate::node::{Node, look};
 use crate::order::{Order, SETTINGS};
 use crate::prepare::{Prepared, begin, seconds};
 
-/// Looks whether the file may have these values by their keys, and writes it anew beside itself. [`crate::supervise`] does the rest.
+/// Looks whether the file may have these values by their keys, as far as whoever it is `by` may change them, and writes it anew beside itself.
+/// [`crate::supervise`] does the rest.
 ///
 /// # Errors
 /// With the name of the check that failed, and its cure. Nothing is changed then.
 pub async fn prepare_settings(
     order: &Order,
     values: &[(&str, &str)],
+    by: ChangedBy,
     env: &Env,
     say: &mut dyn FnMut(String),
 ) -> Result<Prepared> {
@@ -32,7 +34,7 @@ pub async fn prepare_settings(
     // A link stays one: it is the file that is exchanged.
     let path = std::fs::canonicalize(&order.config).context("where edgecore.yaml is")?;
     let old = files::read(&path, FILE_MAX)?;
-    let updated = update(&node, &path, &old, values);
+    let updated = update(&node, &path, &old, values, by);
     let Some(updated) = told("Settings", updated, words, say)? else { return Ok(Prepared::Already) };
     let length = updated.text.len() as u64;
     let needed = (old.len() as u64).saturating_add(length);
@@ -57,9 +59,15 @@ fn words(updated: &Option<EdgeUpdate>) -> String {
     }
 }
 
-fn update(node: &Node, path: &Path, old: &[u8], values: &[(&str, &str)]) -> Result<Option<EdgeUpdate>> {
+fn update(
+    node: &Node,
+    path: &Path,
+    old: &[u8],
+    values: &[(&str, &str)],
+    by: ChangedBy,
+) -> Result<Option<EdgeUpdate>> {
     let text = std::str::from_utf8(old).with_context(|| format!("{} is no text", path.display()))?;
-    let updated = EdgeUpdate::of_text(path, text, values.iter().copied(), ChangedBy::Administrator)?;
+    let updated = EdgeUpdate::of_text(path, text, values.iter().copied(), by)?;
     if let Some(key) = updated.as_ref().and_then(|updated| watched(&node.settings, &updated.settings)) {
         bail!(
             "`{key}` is where the supervisor looks for edgecore: change it in the file, and restart edgecore"

@@ -11,6 +11,7 @@ mod probe;
 mod real;
 mod resource;
 mod runtime;
+mod trace_collector;
 
 pub use cloud::{EnrolmentCloud, StandAlone, enter};
 pub use cluster::{Cluster, LinkTransport, run};
@@ -20,3 +21,4 @@ pub use probe::Recorded;
 pub use real::RealCluster;
 pub use resource::{objects, resource};
 pub use runtime::{StandInRuntime, StartedContainer};
+pub use trace_collector::{CollectedSpan, TraceCollector, is_whole};

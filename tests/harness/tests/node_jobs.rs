@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use harness::{Cluster, LONG, LinkTransport, Node, run};
-use kube::api::{DeleteParams, DynamicObject};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 const V1ALPHA2: &str = "operations.kubeedge.io/v1alpha2";
@@ -263,6 +263,23 @@ fn a_job_goes_on_over_restarts_of_both_sides_and_while_the_node_is_away() {
 }
 
 #[test]
+fn a_job_stays_as_it_was_made() {
+    run(async || {
+        let cluster = Cluster::over(LinkTransport::Memory).await;
+        job(&cluster, "night", json!({"images": ["web:1"], "nodeNames": ["edge-9"]})).await;
+        let jobs = cluster.objects(V1ALPHA2, "ImagePrePullJob", None);
+        let patched = async |patch: Value| {
+            jobs.patch("night", &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+        };
+        for spec in [json!({"imagePrePullTemplate": {"images": ["web:2"]}}), json!(null)] {
+            let refused = patched(json!({ "spec": spec })).await.unwrap_err();
+            assert!(refused.to_string().contains("make another one"), "{spec}: {refused}");
+        }
+        patched(json!({"metadata": {"labels": {"a": "b"}}})).await.unwrap();
+    });
+}
+
+#[test]
 fn a_node_that_does_no_jobs_fails_and_says_what_to_do() {
     run(async || {
         let mut cluster = cluster().await;
@@ -272,5 +289,21 @@ fn a_node_that_does_no_jobs_fails_and_says_what_to_do() {
         let status = until(&cluster, "off", "it fails", |status| status["phase"] == "Failure").await;
         let reason = status["nodeStatus"][0]["reason"].as_str().unwrap();
         assert!(reason.contains("modules.taskManager.enable"), "{status}");
+    });
+}
+
+#[test]
+fn a_job_while_the_cloud_does_none_says_so_until_it_does() {
+    run(async || {
+        let mut cluster = Cluster::over(LinkTransport::Memory).await;
+        job(&cluster, "off", json!({"images": ["web:1"], "nodeNames": ["edge-9"]})).await;
+        let status = until(&cluster, "off", "it says so", |status| status["reason"].is_string()).await;
+        let reason = status["reason"].as_str().unwrap();
+        assert!(reason.contains("modules.taskManager.enable is false in cloudcore.yaml"), "{status}");
+        assert_eq!((&status["phase"], phases(&status).len()), (&json!(""), 0), "nobody has begun it");
+        cluster.reconfigure_cloud(|settings| settings.modules.task_manager.enable = true).await;
+        let status = until(&cluster, "off", "it is looked at", |status| status["phase"] == "Failure").await;
+        assert_eq!(status["nodeStatus"][0]["reason"], "there is no Node of this name");
+        assert!(status["reason"].as_str().unwrap().contains("1 of 1 nodes failed"), "{status}");
     });
 }

@@ -33,13 +33,39 @@ pub fn build(profile: &str) -> Result<PathBuf> {
     if !status.success() {
         bail!("the binaries do not build");
     }
+    let folder = target_folder()?.join(if profile == "dev" { "debug" } else { profile });
+    built.insert(profile.to_owned(), folder.clone());
+    Ok(folder)
+}
+
+/// Builds the same as they are shipped for this kind of machine, and answers their folder and the map of edgecore's linker.
+///
+/// # Errors
+/// When cargo cannot build them.
+pub fn build_with_map() -> Result<(PathBuf, PathBuf)> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    let target = target_folder()?;
+    let map = target.join("edgecore.map");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("the workspace")?;
+    let status = cargo()
+        .current_dir(root)
+        .args(["build", "--config", ".cargo/release.toml", "--locked", "--bins", "--release"])
+        .args(["--target", TARGET, "-p", "cloud", "-p", "edge", "-p", "keadm"])
+        .env("KUBEHIVE_LINK_MAP", &map)
+        .stdin(Stdio::null())
+        .status()
+        .context("start cargo")?;
+    if !status.success() {
+        bail!("the binaries do not build");
+    }
+    Ok((target.join(TARGET).join("release"), map))
+}
+
+fn target_folder() -> Result<PathBuf> {
     let out =
         cargo().args(["metadata", "--format-version", "1", "--no-deps"]).output().context("start cargo")?;
     let json: serde_json::Value = serde_json::from_slice(&out.stdout).context("cargo metadata")?;
-    let target = json["target_directory"].as_str().context("cargo metadata names no target folder")?;
-    let folder = Path::new(target).join(if profile == "dev" { "debug" } else { profile });
-    built.insert(profile.to_owned(), folder.clone());
-    Ok(folder)
+    Ok(json["target_directory"].as_str().context("cargo metadata names no target folder")?.into())
 }
 
 fn cargo() -> Command {

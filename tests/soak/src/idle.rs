@@ -97,7 +97,8 @@ impl Figures {
     }
 }
 
-async fn in_sync(testbed: &mut Testbed) -> Result<()> {
+/// Waits until the node holds what it should.
+pub(crate) async fn in_sync(testbed: &mut Testbed) -> Result<()> {
     testbed
         .until("the node is in sync", LONG, async |testbed| {
             let metrics = Metrics::read(testbed.monitor()).await?;

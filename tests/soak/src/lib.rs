@@ -15,12 +15,14 @@
 //! * [`certificates`]: certificates of minutes are renewed for hours, the CA is replaced, and no link is lost for it.
 //! * [`load`]: a thousand devices that report every second, and thirty that report twenty times a second.
 //! * [`bulk`]: a thousand objects over a long way, and what a reconnect with them costs.
+//! * [`code_order`]: which code an idle node runs, as a script for the linker. No fault, and no bar.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod attack;
 pub mod binaries;
 pub mod bulk;
 pub mod certificates;
+pub mod code_order;
 mod config_map_pod;
 mod console;
 pub mod copy;

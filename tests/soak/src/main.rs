@@ -1,5 +1,6 @@
 //! `cargo soak`: faults on real parts, for as long as wanted. Exit code 1 says that something was lost or got stuck.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use soak::{
-    Console, Outcome, Testbed, Transports, attack, binaries, bulk, certificates, copy, everything, idle,
-    kill, link_faults, load, reboot, reconnect,
+    Console, Outcome, Testbed, Transports, attack, binaries, bulk, certificates, code_order, copy,
+    everything, idle, kill, link_faults, load, reboot, reconnect,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -108,6 +109,18 @@ enum Scenario {
         #[arg(long, value_name = "SECONDS", default_value_t = 120)]
         seconds: u64,
     },
+    /// Which of edgecore's code an idle node runs: writes the linker's script edge/code_order.ld. Needs qemu-x86_64 (package qemu-user)
+    CodeOrder {
+        /// How long the idle node is watched
+        #[arg(long, default_value_t = 3)]
+        minutes: u32,
+        /// What the linker said (-Map) of the edgecore in the folder of --binaries
+        #[arg(long, value_name = "FILE")]
+        map: Option<PathBuf>,
+        /// Where the script goes
+        #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../edge/code_order.ld"))]
+        script: PathBuf,
+    },
     /// 1,000 objects over a round trip of 200 ms, and what a reconnect with them costs
     Bulk {
         #[arg(long, default_value_t = 3)]
@@ -116,6 +129,10 @@ enum Scenario {
 }
 
 fn main() -> ExitCode {
+    if let Some(error) = code_order::stand_in() {
+        let _ = writeln!(std::io::stderr(), "the emulator does not start: {error}");
+        return ExitCode::FAILURE;
+    }
     let cli = Cli::parse();
     let console = Console::new();
     match run(&cli, &console) {
@@ -131,23 +148,43 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, console: &Console) -> Result<Outcome> {
-    let binaries = match &cli.binaries {
-        Some(folder) => std::path::absolute(folder).context("--binaries is no path")?,
-        None => binaries::build(&cli.profile)?,
+    let mut built_map = None;
+    let binaries = match (&cli.binaries, &cli.scenario) {
+        (Some(folder), _) => std::path::absolute(folder).context("--binaries is no path")?,
+        (None, Scenario::CodeOrder { .. }) => {
+            let (folder, map) = binaries::build_with_map()?;
+            built_map = Some(map);
+            folder
+        }
+        (None, _) => binaries::build(&cli.profile)?,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         tokio::select! {
-            outcome = play(cli, &binaries, console) => outcome,
+            outcome = play(cli, &binaries, built_map, console) => outcome,
             _ = interrupt.recv() => bail!("interrupted; everything is removed"),
             _ = terminate.recv() => bail!("ended; everything is removed"),
         }
     })
 }
 
-async fn play(cli: &Cli, binaries: &std::path::Path, console: &Console) -> Result<Outcome> {
+async fn play(
+    cli: &Cli,
+    binaries: &std::path::Path,
+    built_map: Option<PathBuf>,
+    console: &Console,
+) -> Result<Outcome> {
+    if let Scenario::CodeOrder { minutes, map, script } = &cli.scenario {
+        let map = map
+            .clone()
+            .or(built_map)
+            .context("--binaries needs --map: what the linker said of its edgecore")?;
+        let length = Duration::from_secs(60) * *minutes;
+        let options = code_order::Options { map, script: script.clone(), length };
+        return Ok(code_order::run(binaries, &options, cli.seed, console).await);
+    }
     if let Scenario::Attack { hold } = cli.scenario {
         let options = attack::Options { hold: Duration::from_secs(hold), judge_others: true };
         return Ok(attack::run("attack", binaries, &options, console).await);
@@ -196,8 +233,8 @@ async fn play(cli: &Cli, binaries: &std::path::Path, console: &Console) -> Resul
             let options = link_faults::Options { turns, hold: Duration::from_secs(15), blocked, seed };
             link_faults::run(&mut testbed, &options, console).await
         }
-        // Has no stage.
-        Scenario::Attack { .. } => Outcome::default(),
+        // Has no stage, or one of its own.
+        Scenario::Attack { .. } | Scenario::CodeOrder { .. } => Outcome::default(),
         Scenario::Certificates { .. } => match &certificates {
             Some(options) => certificates::run(&mut testbed, options, console).await,
             None => Outcome::default(),

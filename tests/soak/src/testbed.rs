@@ -59,6 +59,8 @@ pub struct Testbed {
     ports: Ports,
     /// More settings of CloudHub.
     hub_settings: String,
+    /// At least this long is waited for whatever should come.
+    patience: Duration,
     /// More addresses for CloudCore's certificate.
     advertised: Vec<String>,
     /// The node's address as the cloud's side sees it, and the reverse.
@@ -82,6 +84,17 @@ impl Testbed {
         Testbed::with_settings(name, binaries, transports, seed, console, String::new()).await
     }
 
+    /// The same for programs that take their time, with which nothing is given up before.
+    pub(crate) async fn with_patience(
+        name: &str,
+        binaries: &Path,
+        seed: u64,
+        console: &Console,
+        patience: Duration,
+    ) -> Result<Testbed> {
+        Testbed::make(name, binaries, Transports::Quic, seed, console, String::new(), patience).await
+    }
+
     /// The same with more lines below `cloudHub:` in `cloudcore.yaml`.
     ///
     /// # Errors
@@ -93,6 +106,18 @@ impl Testbed {
         seed: u64,
         console: &Console,
         hub_settings: String,
+    ) -> Result<Testbed> {
+        Testbed::make(name, binaries, transports, seed, console, hub_settings, Duration::ZERO).await
+    }
+
+    async fn make(
+        name: &str,
+        binaries: &Path,
+        transports: Transports,
+        seed: u64,
+        console: &Console,
+        hub_settings: String,
+        patience: Duration,
     ) -> Result<Testbed> {
         console.at("bringing up a cloud, and a node in a network namespace with a containerd of its own");
         let host = block_in_place(|| TestHost::builder(name).uplink().start())?;
@@ -117,6 +142,7 @@ impl Testbed {
             folder,
             ports: Ports { api, link, websocket, enrolment, monitor },
             hub_settings,
+            patience,
             advertised: Vec::new(),
             addresses,
             host,
@@ -283,7 +309,7 @@ impl Testbed {
         limit: Duration,
         mut holds: impl AsyncFnMut(&Testbed) -> Result<Option<T>>,
     ) -> Result<(T, Duration)> {
-        let begun = Instant::now();
+        let (begun, limit) = (Instant::now(), limit.max(self.patience));
         let mut last = None;
         while begun.elapsed() < limit {
             self.check()?;

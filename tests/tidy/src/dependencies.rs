@@ -4,7 +4,7 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 28] = [
+const SHARED: [(&str, &str); 29] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
     ("buildinfo", "which version and commit a program is of"),
     ("contract", "the words of the mailboxes"),
@@ -23,6 +23,7 @@ const SHARED: [(&str, &str); 28] = [
     ("nodecalls", "HTTP over a node's byte streams, for whoever serves it"),
     ("noderegistry", "whose a Node is, and the objects where it stands"),
     ("nodeupgrade", "how a node's programs are exchanged, outside of edgecore"),
+    ("otlp", "the messages of traces and metrics"),
     ("trustedfiles", "files that root trusts"),
     ("slips", "which known name was meant"),
     ("targets", "where another one's wish may lead, pure"),

@@ -57,7 +57,7 @@ fn module_of(path: &str) -> Option<String> {
     Some(match member.split_once('-') {
         Some((_, "hub")) => member.replace('-', ""),
         Some(("cloud" | "edge", module)) => module.to_owned(),
-        _ => member.to_owned(),
+        _ => member.replace('-', ""),
     })
 }
 

@@ -96,6 +96,19 @@ fn a_value_is_another_one_the_rest_of_the_file_stays_and_what_is_so_already_rest
 }
 
 #[test]
+fn for_a_job_keadm_changes_what_a_job_may_and_says_so_of_the_rest() {
+    let node = running();
+    let (old, first) = (text(&node), node.edgecores());
+    let of_programs = "modules.edged.tailoredKubeletConfig.staticPodPath=/tmp";
+    let (good, said) = node.update(&["--by-job", "--set", &pair("33"), "--set", of_programs]);
+    assert!(!good && said.contains("staticPodPath` may be changed by no job"), "{said}");
+    assert_eq!((text(&node), node.edgecores()), (old.clone(), first));
+    let (good, said) = node.update(&["--by-job", "--set", &pair("33")]);
+    assert!(good, "{said}");
+    assert_eq!(text(&node), old.replace("heartbeat: 10\n", "heartbeat: 33\n"));
+}
+
+#[test]
 fn values_by_which_edgecore_does_not_come_back_are_taken_back_with_their_cause() {
     let faults = [("66", "Health", "no link to the cloud"), ("77", "Start", "ended at once")];
     let taken_back = |(heartbeat, phase, cause): (&str, &str, &str)| {

@@ -39,6 +39,8 @@ pub(crate) struct PropertyState {
     reported: Option<(TwinValue, Moment)>,
     /// What edgecore did not take, and until when it is not asked again.
     deferred: Option<(TwinValue, Moment)>,
+    /// What edgecore refused for good, and why: the reason is told in place of that value, until it changes.
+    rejected: Option<(TwinValue, String)>,
     /// It cannot be read now. Known, so that it is logged once, whatever the words.
     is_unreadable: bool,
     /// The device is not reached.
@@ -101,6 +103,7 @@ impl PropertyState {
             write: Write::Done,
             reported: None,
             deferred: None,
+            rejected: None,
             is_unreadable: false,
             is_away: false,
             is_unwritable: false,
@@ -312,7 +315,7 @@ impl PropertyState {
 
     /// What is to be reported now.
     pub(crate) fn to_report(&self, now: Moment) -> Option<TwinValue> {
-        let twin = self.value()?;
+        let twin = self.told()?;
         if self.deferred.as_ref().is_some_and(|(held, until)| held.says_the_same_as(&twin) && now < *until) {
             return None;
         }
@@ -342,9 +345,19 @@ impl PropertyState {
         self.deferred = Some((twin, until));
     }
 
-    /// edgecore may have forgotten what was reported.
+    /// edgecore refuses it for good. Unless it refuses the reason as well, the reason is told next.
+    pub(crate) fn was_rejected(&mut self, twin: TwinValue, reason: &str, now: Moment) {
+        if self.value().is_none_or(|value| !value.says_the_same_as(&twin)) {
+            return self.reported(twin, now);
+        }
+        self.rejected = Some((twin, reason.to_owned()));
+        self.deferred = None;
+    }
+
+    /// edgecore may have forgotten what was reported, or be another release that takes more.
     pub(crate) fn forget_reported(&mut self) {
         self.reported = None;
+        self.rejected = None;
         self.deferred = None;
     }
 
@@ -356,6 +369,19 @@ impl PropertyState {
     /// The twin with these sides.
     pub(crate) fn named_twin(&self, twin: TwinValue) -> PropertyTwin {
         PropertyTwin { property: self.name.clone(), kind: self.kind, twin }
+    }
+
+    /// What edgecore is told: the value, or why it does not take that.
+    fn told(&self) -> Option<TwinValue> {
+        let twin = self.value()?;
+        match &self.rejected {
+            Some((rejected, reason)) if rejected.says_the_same_as(&twin) => Some(TwinValue {
+                value: String::new(),
+                fault: Some(format!("edgecore does not take the value: {reason}")),
+                ..twin
+            }),
+            _ => Some(twin),
+        }
     }
 
     fn value(&self) -> Option<TwinValue> {
@@ -393,7 +419,7 @@ impl PropertyState {
         }
         match &self.deferred {
             Some((_, until)) => Some(*until),
-            None => self.repeat_due(&self.value()?),
+            None => self.repeat_due(&self.told()?),
         }
     }
 }

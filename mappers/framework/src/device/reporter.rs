@@ -224,7 +224,9 @@ impl Reporter {
                 ReportOutcome::Accepted => reported(properties, *index, twin, now),
                 ReportOutcome::Rejected(reason) => {
                     events::report_rejected(env, device, &twin.property, &reason);
-                    reported(properties, *index, twin, now);
+                    if let Some(property) = properties.get_mut(*index) {
+                        property.was_rejected(twin.twin.clone(), &reason, now);
+                    }
                 }
                 ReportOutcome::Deferred(reason) => {
                     self.not_taken(device, &format!("property `{}`: {reason}", twin.property), env);

@@ -9,7 +9,8 @@ use futures::future::AbortHandle;
 use crate::backoff::Backoff;
 use crate::events;
 use crate::push::client::Client;
-use crate::push::outbox::{Outbox, Parcel};
+use crate::push::outbox::Outbox;
+use crate::push::parcel::Parcel;
 use crate::push::pushers::Pushers;
 use crate::push::trouble::{Sent, Trouble};
 
@@ -23,6 +24,8 @@ const BATCH: usize = 256;
 const SEND_WITHIN: Duration = Duration::from_secs(45);
 /// 3 s to send what waits when the mapper ends, or nothing is pushed there any more.
 const LAST_WITHIN: Duration = Duration::from_secs(3);
+/// 10 s: what waits for longer is written to the disk, and what has come since with the next time. A mapper that is killed loses no more.
+const KEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// What a target's actor is told.
 #[derive(Debug)]
@@ -60,13 +63,30 @@ pub(crate) struct Pusher {
     /// So many are sent one by one, since one of them was refused among others.
     one_by_one: usize,
     timer: Option<AbortHandle>,
+    /// When nothing waited last, or what did was brought to the disk.
+    kept_at: Moment,
+    /// The last reading that waited then.
+    seen: u64,
+    /// It could not be, and that was said.
+    is_not_kept: bool,
 }
 
 impl Pusher {
     pub(crate) fn new(outbox: Rc<Outbox>, pushers: Pushers) -> Self {
         let client = Client::to(outbox.target(), pushers.tls(), &pushers.credentials());
         let (retry, not_before) = (RETRY, Moment::default());
-        Pusher { outbox, pushers, client, retry, not_before, one_by_one: 0, timer: None }
+        Pusher {
+            outbox,
+            pushers,
+            client,
+            retry,
+            not_before,
+            one_by_one: 0,
+            timer: None,
+            kept_at: Moment::default(),
+            seen: 0,
+            is_not_kept: false,
+        }
     }
 }
 
@@ -74,6 +94,7 @@ impl Actor for Pusher {
     type Message = PushMsg;
 
     async fn started(&mut self, cx: &mut Context<PushMsg>) -> Result<(), Fault> {
+        self.kept_at = cx.now();
         let (outbox, myself) = (Rc::clone(&self.outbox), cx.myself());
         cx.spawn(async move {
             loop {
@@ -96,6 +117,7 @@ impl Actor for Pusher {
                 }
             }
         }
+        self.keep_sometimes(cx.env()).await;
         if let Some(timer) = self.timer.take() {
             timer.abort();
         }
@@ -112,7 +134,19 @@ impl Actor for Pusher {
         let last = async { while self.outbox.len() > 0 && self.send(&env).await {} };
         let _ = env.timeout(LAST_WITHIN, last).await;
         let left = self.outbox.len();
-        if left > 0 {
+        let is_kept = match self.pushers.is_served_by(&self.outbox) {
+            // The mapper ends, or begins anew.
+            Some(true) => self.keep(false, &env).await,
+            // Another actor has the file, and what was in it.
+            Some(false) => false,
+            // Nobody pushes there any more.
+            None => {
+                self.outbox.clear();
+                self.keep(true, &env).await;
+                false
+            }
+        };
+        if left > 0 && !is_kept {
             events::push_left(&env, &self.outbox.target().shown(), left);
         }
     }
@@ -164,6 +198,38 @@ impl Pusher {
             }
         }
         true
+    }
+
+    /// Brings what has waited for long to the disk, and takes away from there what waits no more. A target that answers has readings on their
+    /// way all the time, and none for long.
+    async fn keep_sometimes(&mut self, env: &Env) {
+        let (span, now) = (self.outbox.span(), env.now());
+        let is_time = now.since(self.kept_at) >= KEEP_EVERY;
+        let is_due = is_time && span.is_some_and(|(first, _)| first <= self.seen);
+        if is_due {
+            self.keep(false, env).await;
+        } else if self.outbox.is_stale(span.map_or(u64::MAX, |(first, _)| first)) {
+            self.keep(true, env).await;
+        }
+        if is_time || span.is_none() {
+            (self.kept_at, self.seen) = (now, span.map_or(0, |(_, last)| last));
+        }
+    }
+
+    /// Brings what waits to the disk. Whether it is there.
+    async fn keep(&mut self, nothing: bool, env: &Env) -> bool {
+        let Some((path, change)) = self.outbox.to_keep(nothing) else { return self.outbox.is_kept() };
+        let written = match env.blocking(move || change.apply(&path)).await {
+            Ok(written) => written.map_err(|error| error.to_string()),
+            Err(fault) => Err(fault.reason),
+        };
+        let is_kept = written.is_ok();
+        if let Err(reason) = written {
+            self.outbox.was_not_kept();
+            events::push_not_kept(env, &self.outbox.target().shown(), &reason, !self.is_not_kept);
+        }
+        self.is_not_kept = !is_kept;
+        is_kept
     }
 
     fn is_there(&mut self, env: &Env) {

@@ -10,7 +10,7 @@ use crate::push::influxdb2::{InfluxClient, Point};
 use crate::push::mqtt::{MqttClient, Topic};
 use crate::push::mysql::MysqlClient;
 use crate::push::otel::OtelClient;
-use crate::push::outbox::Parcel;
+use crate::push::parcel::Parcel;
 use crate::push::plan::{Route, Target};
 use crate::push::reading::Reading;
 use crate::push::redis::RedisClient;

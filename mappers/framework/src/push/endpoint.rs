@@ -5,7 +5,7 @@ use std::fmt;
 use hyper::Uri;
 
 /// A host and a port, with TLS or without.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Endpoint {
     pub(crate) is_tls: bool,
     pub(crate) host: String,

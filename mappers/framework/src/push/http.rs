@@ -20,7 +20,7 @@ const ANSWER_SECONDS: u64 = 10;
 const ANSWER_SECONDS_MAX: u64 = 20;
 
 /// Where readings are posted.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct HttpTarget {
     endpoint: Endpoint,
     path: String,

@@ -6,6 +6,7 @@ use beehive::Env;
 use bytes::Bytes;
 use dmi::v1beta1::DbMethodInfluxdb2;
 use hyper::header::{AUTHORIZATION, HeaderValue};
+use serde::{Deserialize, Serialize};
 
 use crate::push::credentials::Credentials;
 use crate::push::endpoint::Endpoint;
@@ -21,7 +22,7 @@ const LINES_MAX: usize = 512 << 10;
 const LINES: &str = "text/plain; charset=utf-8";
 
 /// A bucket.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct InfluxTarget {
     endpoint: Endpoint,
     path: String,
@@ -29,7 +30,7 @@ pub(crate) struct InfluxTarget {
 }
 
 /// What a property's points have before and after the value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Point {
     /// The measurement, the tags and the field's key, up to the quote before the value.
     before: String,

@@ -10,6 +10,7 @@ use dmi::v1beta1::PushMethodMqtt;
 use futures::{SinkExt as _, StreamExt as _};
 use rumqttc::mqttbytes::v4::{Codec, Connect, ConnectReturnCode, Packet, PubRel, Publish};
 use rumqttc::mqttbytes::{QoS, qos, valid_topic};
+use serde::{Deserialize, Serialize};
 use tokio_util::codec::Framed;
 
 use crate::push::endpoint::Endpoint;
@@ -29,7 +30,7 @@ const KEEP_ALIVE_SECONDS: u16 = 120;
 const PACKET_MAX: usize = 1 << 20;
 
 /// A broker.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MqttTarget {
     endpoint: Endpoint,
     /// A user and a password, as the address has them.
@@ -37,11 +38,27 @@ pub(crate) struct MqttTarget {
 }
 
 /// How a property is published.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Topic {
     name: String,
+    #[serde(with = "level")]
     qos: QoS,
     is_retained: bool,
+}
+
+/// A quality of service as its number.
+mod level {
+    use rumqttc::mqttbytes::{QoS, qos};
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(level: &QoS, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(*level as u8)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<QoS, D::Error> {
+        qos(u8::deserialize(deserializer)?).map_err(|_| D::Error::custom("no quality of service"))
+    }
 }
 
 impl MqttTarget {

@@ -31,7 +31,7 @@ const REFUSED: [u16; 4] = [1406, 1366, 1264, 1292];
 const NO_TABLE: u16 = 1146;
 
 /// A database.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MysqlTarget {
     endpoint: Endpoint,
     database: String,

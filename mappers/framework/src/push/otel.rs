@@ -6,6 +6,7 @@ use std::time::Duration;
 use beehive::Env;
 use bytes::Bytes;
 use dmi::v1beta1::PushMethodOtel;
+use otlp::{Attribute, PROTOBUF, Resource, Response, Scope};
 use prost::Message as _;
 
 use crate::push::endpoint::Endpoint;
@@ -17,14 +18,13 @@ use crate::value::{Kind, Value};
 
 /// 10 s for an answer: the standard's.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-const PROTOBUF: &str = "application/x-protobuf";
 /// Where metrics go unless the URL says otherwise.
 const METRICS: &str = "/v1/metrics";
 const DEVICE: &str = "device.id";
 const SCOPE: &str = "kubehive.mapper";
 
 /// A collector.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct OtelTarget {
     endpoint: Endpoint,
     path: String,
@@ -119,9 +119,7 @@ fn request(points: &[(&Reading, point::Number)]) -> Request {
     let mut resources: Vec<ResourceMetrics> = Vec::new();
     for (reading, number) in points {
         let id = format!("{}/{}", reading.device.namespace, reading.device.name);
-        let value = AnyValue { text: Some(id) };
-        let resource =
-            Resource { attributes: vec![Attribute { key: DEVICE.to_owned(), value: Some(value) }] };
+        let resource = Resource { attributes: vec![Attribute::text(DEVICE, id)] };
         let of_device = |there: &ResourceMetrics| there.resource.as_ref() == Some(&resource);
         let at = match resources.iter().position(of_device) {
             Some(at) => at,
@@ -153,26 +151,13 @@ fn rejected(answer: &[u8]) -> Option<String> {
     (partial.rejected > 0).then(|| format!("the collector rejects {} of them: {said}", partial.rejected))
 }
 
-// The messages of opentelemetry-proto's `metrics_service.proto` and `metrics.proto`, as far as they are used.
+// The messages of opentelemetry-proto's `metrics_service.proto` and `metrics.proto`, as far as they are used; what they share with those of
+// traces is `otlp`'s.
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Request {
     #[prost(message, repeated, tag = "1")]
     resources: Vec<ResourceMetrics>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Response {
-    #[prost(message, optional, tag = "1")]
-    partial: Option<Partial>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Partial {
-    #[prost(int64, tag = "1")]
-    rejected: i64,
-    #[prost(string, tag = "2")]
-    message: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -184,39 +169,11 @@ struct ResourceMetrics {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Resource {
-    #[prost(message, repeated, tag = "1")]
-    attributes: Vec<Attribute>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Attribute {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct AnyValue {
-    #[prost(string, optional, tag = "1")]
-    text: Option<String>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
 struct ScopeMetrics {
     #[prost(message, optional, tag = "1")]
     scope: Option<Scope>,
     #[prost(message, repeated, tag = "2")]
     metrics: Vec<Metric>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Scope {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    version: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -292,7 +249,8 @@ mod tests {
     #[test]
     fn what_a_collector_rejects_is_said_in_its_words() {
         let answer = |rejected, message: &str| {
-            Response { partial: Some(Partial { rejected, message: message.to_owned() }) }.encode_to_vec()
+            Response { partial: Some(otlp::PartialSuccess { rejected, message: message.to_owned() }) }
+                .encode_to_vec()
         };
         assert_eq!(rejected(&[]), None);
         assert_eq!(rejected(&answer(0, "a hint")), None);

@@ -2,28 +2,27 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use apimachinery::NamespacedName;
 use tokio::sync::Notify;
 
+use crate::push::kept::{Change, KeptFile, KeptFolder};
+use crate::push::parcel::Parcel;
 use crate::push::plan::{Route, Target, VALUE_MAX};
 use crate::push::reading::Reading;
 use crate::push::spool::Spool;
 use crate::value::Value;
-
-/// A reading, and how it goes.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Parcel {
-    pub(crate) route: Rc<Route>,
-    pub(crate) reading: Reading,
-}
 
 /// Readings on their way to one target, and what is wrong there.
 pub(crate) struct Outbox {
     target: Target,
     inside: RefCell<Inside>,
     filled: Notify,
+    /// What is kept of it on the disk. None: nothing.
+    kept: RefCell<Option<KeptFile>>,
 }
 
 struct Inside {
@@ -47,7 +46,59 @@ impl Outbox {
             refused: BTreeMap::new(),
             bells: BTreeMap::new(),
         };
-        Outbox { target, inside: RefCell::new(inside), filled: Notify::new() }
+        Outbox { target, inside: RefCell::new(inside), filled: Notify::new(), kept: RefCell::new(None) }
+    }
+
+    /// The same, with what waits on the disk from before.
+    ///
+    /// # Errors
+    /// Why that cannot be read, if there is something; it is empty then.
+    pub(crate) fn keeping(self, folder: &KeptFolder) -> (Self, io::Result<usize>) {
+        let (file, found) = folder.open(&self.target);
+        *self.kept.borrow_mut() = Some(file);
+        let found = found.map(|found| {
+            let count = found.len();
+            for parcel in found {
+                self.put(&parcel.route, parcel.reading);
+            }
+            count
+        });
+        (self, found)
+    }
+
+    /// The numbers of the first and the last that wait.
+    pub(crate) fn span(&self) -> Option<(u64, u64)> {
+        self.inside.borrow().spool.span()
+    }
+
+    /// What is to be done so that the disk holds what waits, or (`nothing`) that it holds nothing; and to which file.
+    pub(crate) fn to_keep(&self, nothing: bool) -> Option<(PathBuf, Change)> {
+        let mut kept = self.kept.borrow_mut();
+        let file = kept.as_mut()?;
+        let change = file.change(&self.first(if nothing { 0 } else { usize::MAX }))?;
+        Some((file.path().to_owned(), change))
+    }
+
+    /// That was not done.
+    pub(crate) fn was_not_kept(&self) {
+        if let Some(file) = &mut *self.kept.borrow_mut() {
+            file.failed();
+        }
+    }
+
+    /// Whether the file holds nothing that waits still.
+    pub(crate) fn is_stale(&self, first: u64) -> bool {
+        self.kept.borrow().as_ref().is_some_and(|file| file.is_stale(first))
+    }
+
+    /// Whether something of it is on the disk.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.borrow().as_ref().is_some_and(KeptFile::is_there)
+    }
+
+    /// Nothing waits any more.
+    pub(crate) fn clear(&self) {
+        self.done(u64::MAX);
     }
 
     pub(crate) fn target(&self) -> &Target {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dmi::v1beta1::{DbMethod, Device, DeviceProperty, PushMethod};
+use serde::{Deserialize, Serialize};
 
 use crate::push::http::HttpTarget;
 use crate::push::influxdb2::{InfluxTarget, Point};
@@ -18,7 +19,7 @@ use crate::value::Kind;
 pub(crate) const VALUE_MAX: usize = 64 << 10;
 
 /// Where readings go. What two properties share is one target, with one connection and one order.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Target {
     Http(HttpTarget),
     Mqtt(MqttTarget),
@@ -45,7 +46,7 @@ impl Target {
 }
 
 /// How a property goes to its target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Route {
     /// As every other one.
     Plain,

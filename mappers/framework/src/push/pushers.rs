@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use apimachinery::NamespacedName;
 
+use crate::events;
 use crate::push::credentials::Credentials;
+use crate::push::kept::KeptFolder;
 use crate::push::outbox::Outbox;
 use crate::push::plan::Target;
 use crate::push::stream::Tls;
@@ -22,6 +24,8 @@ pub(crate) struct Pushers {
     total: Rc<Cell<usize>>,
     tls: Tls,
     credentials: Rc<Credentials>,
+    /// None: what waits is kept in memory alone.
+    kept: Option<KeptFolder>,
 }
 
 #[derive(Default)]
@@ -48,8 +52,8 @@ pub(crate) struct TargetChange {
 }
 
 impl Pushers {
-    pub(crate) fn with(credentials: Credentials) -> Self {
-        Pushers { credentials: Rc::new(credentials), ..Pushers::default() }
+    pub(crate) fn with(credentials: Credentials, kept: KeptFolder) -> Self {
+        Pushers { credentials: Rc::new(credentials), kept: Some(kept), ..Pushers::default() }
     }
 
     /// The device pushes to these targets from now on, and to no others. There may be more than are served.
@@ -71,7 +75,7 @@ impl Pushers {
                 continue;
             }
             let served = inside.targets.entry(target).or_insert_with_key(|target| Served {
-                outbox: Rc::new(Outbox::to(target.clone(), Rc::clone(&self.total))),
+                outbox: Rc::new(self.make(target)),
                 actor: None,
                 devices: BTreeSet::new(),
             });
@@ -86,6 +90,19 @@ impl Pushers {
         change
     }
 
+    /// An outbox with what waited for its target when the mapper before ended.
+    fn make(&self, target: &Target) -> Outbox {
+        let outbox = Outbox::to(target.clone(), Rc::clone(&self.total));
+        let Some(folder) = &self.kept else { return outbox };
+        let (outbox, found) = outbox.keeping(folder);
+        match found {
+            Ok(0) => {}
+            Ok(count) => events::push_taken_up(&target.shown(), count),
+            Err(error) => events::push_not_read(&target.shown(), &error),
+        }
+        outbox
+    }
+
     /// The mapper starts anew, and its actors have ended. What waits is kept for devices that come again.
     pub(crate) fn restarted(&self) {
         for served in self.inside.borrow_mut().targets.values_mut() {
@@ -98,7 +115,19 @@ impl Pushers {
     pub(crate) fn all_have_come(&self) -> usize {
         let inside = &mut *self.inside.borrow_mut();
         let left = inside.targets.extract_if(.., |_, served| served.devices.is_empty());
-        left.map(|(_, served)| served.outbox.len()).sum()
+        // What is on the disk is counted there.
+        let in_memory = left.filter(|(_, served)| !served.outbox.is_kept());
+        let lost: usize = in_memory.map(|(_, served)| served.outbox.len()).sum();
+        let Some(folder) = &self.kept else { return lost };
+        lost + folder.retain(inside.targets.keys()).unwrap_or_else(|error| {
+            events::push_not_removed(&error);
+            0
+        })
+    }
+
+    /// Whether readings for this target go into this outbox; `None`: into none at all.
+    pub(crate) fn is_served_by(&self, outbox: &Rc<Outbox>) -> Option<bool> {
+        self.outbox(outbox.target()).map(|serving| Rc::ptr_eq(&serving, outbox))
     }
 
     /// Where readings for a target go. None: there are more targets than are served.

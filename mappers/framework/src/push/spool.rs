@@ -60,6 +60,11 @@ impl<T> Spool<T> {
         }
     }
 
+    /// The numbers of the first and the last.
+    pub(crate) fn span(&self) -> Option<(u64, u64)> {
+        Some((self.waiting.front()?.0, self.waiting.back()?.0))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }

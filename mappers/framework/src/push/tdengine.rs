@@ -33,7 +33,7 @@ const SQL: &str = "text/plain; charset=utf-8";
 const REFUSED: [i64; 5] = [0x0200, 0x0216, 0x2600, 0x2605, 0x2653];
 
 /// A database.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TdengineTarget {
     endpoint: Endpoint,
     database: String,

@@ -11,8 +11,11 @@ use beehive::Moment;
 use beehive::link::accept_limiter::AcceptLimiter;
 use tokio::sync::Notify;
 
-/// 64 connections at once, twice as many as may have a request in hand: there is always one that can give way.
-const CONNECTIONS_MAX: usize = 2 * super::REQUESTS_MAX;
+use crate::rest::turns::IN_HAND_MAX;
+
+/// 256 connections at once: more than may have a request in hand, so that there is always one that can give way.
+const CONNECTIONS_MAX: usize = 256;
+const _: () = assert!(IN_HAND_MAX < CONNECTIONS_MAX);
 
 /// The places of all connections.
 #[derive(Clone)]

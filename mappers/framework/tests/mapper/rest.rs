@@ -112,7 +112,7 @@ async fn half_requests_shut_nobody_out() {
     let mapper = Mapper::start_with(config, FakeProtocol::default());
     eventually("the port", async || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
     let mut held = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..400 {
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         // One that has given way already is none that is wanted.
         let _ = stream.write_all(b"GET /api/v1/pi").await;
@@ -123,5 +123,44 @@ async fn half_requests_shut_nobody_out() {
         .expect("an answer before the deadline of half requests");
     assert_eq!(status, 200);
     drop(held);
+    mapper.stop().await;
+}
+
+/// As many as no client of one mapper is, while the device answers nobody: each hears something, and soon.
+#[tokio::test]
+async fn many_callers_at_once_are_answered_or_told_to_come_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let edgecore = EdgeCore::at(folder.path());
+    {
+        let mut objects = edgecore.objects.lock().unwrap();
+        objects.models = vec![levels()];
+        objects.devices = vec![room("one")];
+    }
+    edgecore.start();
+    let shelf = FakeProtocol::default();
+    shelf.put(1, Value::Int(7));
+    shelf.put(2, Value::Text("jam".to_owned()));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut config = config(folder.path(), "shelf");
+    config.common.http_port = port.to_string();
+    let mapper = Mapper::start_with(config, shelf.clone());
+    edgecore.until_value("one", "level", "7").await;
+    let call = |_| get(port, "/api/v1/device/default/one/level", "");
+    let answers = futures::future::join_all((0..150).map(call)).await;
+    for (status, body) in &answers {
+        assert!(*status == 200 && body.contains(r#""Value":"7""#), "{status} {body}");
+    }
+    // Each reading takes as long as it may: most of those who ask have no turn.
+    shelf.0.lock().unwrap().delay = std::time::Duration::from_millis(100);
+    let answers = futures::future::join_all((0..240).map(call)).await;
+    let told = answers.iter().filter(|(status, _)| *status == 503);
+    let mut told_to_come_again = 0;
+    for (_, body) in told {
+        assert!(body.contains("too many ask at once") && body.contains("ask again"), "{body}");
+        told_to_come_again += 1;
+    }
+    assert!(told_to_come_again >= 240 - 160, "{told_to_come_again}");
+    assert!(answers.iter().any(|(status, _)| *status == 200), "{answers:?}");
+    assert!(answers.iter().all(|(status, _)| matches!(status, 200 | 503 | 504)), "{answers:?}");
     mapper.stop().await;
 }

@@ -3,6 +3,7 @@
 use dmi::v1beta1::{PushMethod, PushMethodHttp, PushMethodMqtt, PushMethodOtel};
 use framework::Value;
 
+use crate::edgecore::eventually;
 use crate::pushing::{LARGE, Pushing, Target, device, distinct};
 
 fn to(port: u16, path: &str) -> Option<PushMethod> {
@@ -45,6 +46,39 @@ async fn readings_are_posted_in_order_and_a_form_is_kubeedges() {
     let (reading, time) = raw.as_str().unwrap().split_once("&time=").unwrap();
     assert_eq!((reading, time.len(), &time[..2]), ("level=7", "2006-01-02 15:04:05".len(), "20"), "{raw}");
     assert_eq!(pushing.edgecore.heard().fault("one", "level"), None);
+    pushing.mapper.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_target_outlives_the_mapper() {
+    let mut target = Target::start(&[], "form.py");
+    target.script.tell("off");
+    let pushing = Pushing::start(device(to(target.port, "/"), None)).await;
+    pushing.until_said("level", "readings wait").await;
+    for level in [8, 9] {
+        pushing.level(level).await;
+    }
+    let pushing = pushing.restart().await;
+    assert_eq!(pushing.kept(), 1);
+    pushing.until_said("level", "readings wait").await;
+    pushing.level(10).await;
+    let pushing = pushing.restart().await;
+    pushing.level(11).await;
+    target.script.tell("on");
+    target.until_took("the last one", has("/", "11")).await;
+    pushing.until_well("level").await;
+    assert_eq!(posted(&mut target, "/", "level"), ["7", "8", "9", "10", "11"], "in order, each");
+    eventually("nothing waits on the disk", async || pushing.kept() == 0).await;
+    // What nobody pushes any more is not kept for anybody.
+    target.script.tell("off");
+    pushing.level(12).await;
+    pushing.until_said("level", "readings wait").await;
+    let mut pushing = pushing.restart().await;
+    assert_eq!(pushing.kept(), 1);
+    // It has begun.
+    pushing.level(13).await;
+    pushing.update(device(None, None)).await;
+    eventually("what was kept is gone", async || pushing.kept() == 0).await;
     pushing.mapper.stop().await;
 }
 

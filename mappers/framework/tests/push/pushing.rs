@@ -23,7 +23,17 @@ pub(crate) struct Pushing {
     pub(crate) edgecore: EdgeCore,
     pub(crate) shelf: FakeProtocol,
     pub(crate) mapper: Mapper,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+fn start_mapper(folder: &Path, shelf: &FakeProtocol) -> Mapper {
+    let credentials = Credentials {
+        token: "t0ken".to_owned(),
+        username: "root".to_owned(),
+        password: "pass'word".to_owned(),
+    };
+    let config = framework::Config { credentials, ..config(folder, "shelf") };
+    Mapper::start_with(config, shelf.clone())
 }
 
 /// Where the two properties are pushed; `None`: nowhere.
@@ -50,17 +60,26 @@ impl Pushing {
         let shelf = FakeProtocol::default();
         shelf.put(1, Value::Int(7));
         shelf.put(2, Value::Text("jam".to_owned()));
-        let credentials = Credentials {
-            token: "t0ken".to_owned(),
-            username: "root".to_owned(),
-            password: "pass'word".to_owned(),
-        };
-        let config = framework::Config { credentials, ..config(folder.path(), "shelf") };
-        let mapper = Mapper::start_with(config, shelf.clone());
+        let mapper = start_mapper(folder.path(), &shelf);
         if is_told {
             edgecore.until_value("one", "level", "7").await;
         }
-        Pushing { edgecore, shelf, mapper, _folder: folder }
+        Pushing { edgecore, shelf, mapper, folder }
+    }
+
+    /// The mapper ends, and another one begins with what it has left.
+    pub(crate) async fn restart(self) -> Self {
+        let Pushing { edgecore, shelf, mapper, folder } = self;
+        mapper.stop().await;
+        let mapper = start_mapper(folder.path(), &shelf);
+        Pushing { edgecore, shelf, mapper, folder }
+    }
+
+    /// How many files there are of readings that wait.
+    pub(crate) fn kept(&self) -> usize {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap().flatten();
+        let folders = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".push"));
+        folders.map(|folder| std::fs::read_dir(folder.path()).unwrap().count()).sum()
     }
 
     /// The number is read as this at least once.

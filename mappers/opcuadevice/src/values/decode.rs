@@ -52,9 +52,15 @@ fn scalar(variant: &Variant, kind: Kind, part: Part) -> Result<&Variant, Fault> 
     match (part, array.values.as_slice()) {
         (Part::Element(_), [one]) => Ok(one),
         // Some servers send all, whatever was asked for.
-        (Part::Element(Some(at)), all) => {
-            all.get(at).ok_or_else(|| status::of_node(StatusCode::BadIndexRangeNoData))
+        (Part::Element(Some(element)), all) => {
+            let at = element.within(array.dimensions.as_deref(), all.len());
+            at.and_then(|at| all.get(at)).ok_or_else(|| status::of_node(StatusCode::BadIndexRangeNoData))
         }
+        (Part::Element(None), many) => Err(Fault::Device(format!(
+            "the server heeds no index, and sent all {} of its {}; name one in at most 8 dimensions",
+            many.len(),
+            array.value_type
+        ))),
         (Part::Whole, _) if kind == Kind::Text => Ok(variant),
         (_, many) => Err(Fault::Device(format!(
             "the node is an array, and {} of its {} came; name one with `index`, or make the property a STRING",

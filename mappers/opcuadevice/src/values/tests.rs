@@ -8,7 +8,7 @@ use opcua_types::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::visitor::Part;
+use crate::visitor::{Element, Part};
 
 fn read(variant: &Variant, kind: Kind) -> Result<Value, String> {
     decode(variant, kind, Part::Whole).map_err(|fault| fault.to_string())
@@ -74,7 +74,7 @@ fn arrays_are_json_or_one_element() {
     let floats = array(Type::Float, vec![Variant::Float(0.1), Variant::Float(f32::NAN)]);
     assert_eq!(read(&floats, Kind::Text), Ok(text("[0.1,null]")));
     let one = array(Type::Int32, vec![Variant::Int32(7)]);
-    assert_eq!(decode(&one, Kind::Int, Part::Element(Some(0))), Ok(Value::Int(7)));
+    assert_eq!(decode(&one, Kind::Int, Part::Element(Element::new(&[0]))), Ok(Value::Int(7)));
     assert_eq!(read(&one, Kind::Text), Ok(text("[7]")));
     assert!(read(&one, Kind::Int).unwrap_err().contains("name one with `index`"));
     assert_eq!(
@@ -89,15 +89,28 @@ fn arrays_are_json_or_one_element() {
         assert!(refusal.contains(said), "{refusal}");
     }
     let all = array(Type::Int32, vec![Variant::Int32(7), Variant::Int32(8)]);
-    assert_eq!(decode(&all, Kind::Int, Part::Element(Some(1))), Ok(Value::Int(8)), "a server that sends all");
+    assert_eq!(
+        decode(&all, Kind::Int, Part::Element(Element::new(&[1]))),
+        Ok(Value::Int(8)),
+        "a server that sends all"
+    );
     assert!(
-        decode(&all, Kind::Int, Part::Element(Some(2)))
+        decode(&all, Kind::Int, Part::Element(Element::new(&[2])))
             .unwrap_err()
             .to_string()
             .contains("BadIndexRangeNoData")
     );
-    let matrix = Array::new_multi(Type::Int32, vec![Variant::Int32(1); 4], vec![2, 2]).unwrap();
-    assert!(read(&Variant::Array(Box::new(matrix)), Kind::Text).unwrap_err().contains("several dimensions"));
+    let numbers: Vec<Variant> = (0..6).map(Variant::Int32).collect();
+    let matrix = Variant::Array(Box::new(Array::new_multi(Type::Int32, numbers, vec![2, 3]).unwrap()));
+    assert!(read(&matrix, Kind::Text).unwrap_err().contains("several dimensions"));
+    let of_matrix = |places: &[u32]| decode(&matrix, Kind::Int, Part::Element(Element::new(places)));
+    assert_eq!((of_matrix(&[0, 2]), of_matrix(&[1, 1])), (Ok(Value::Int(2)), Ok(Value::Int(4))));
+    for outside in [&[0, 3][..], &[2, 0], &[5], &[0, 0, 0]] {
+        let refusal = of_matrix(outside).unwrap_err().to_string();
+        assert!(refusal.contains("BadIndexRangeNoData"), "{outside:?}: {refusal}");
+    }
+    let many = of_matrix(&[0; 9]).unwrap_err().to_string();
+    assert!(many.contains("heeds no index") && !many.contains("name one with"), "{many}");
 }
 
 #[test]

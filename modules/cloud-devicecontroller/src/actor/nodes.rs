@@ -59,8 +59,9 @@ impl DeviceController {
         let keys = nodes.iter().flat_map(|node| self.index.on(node)).map(|(key, _)| key);
         for key in keys.cloned().collect::<Vec<_>>() {
             let Some(device) = devices.objects.get(&key) else { continue };
-            let (uid, model) = (device.object.uid.clone(), plan::model_of(&key, &device.value));
-            let word = self.word(&uid, &device.value, models.objects.get(&model).map(|model| &model.value));
+            let (uid, value) = (device.object.uid.clone(), device.value());
+            let model = plan::model_of(&key, &value);
+            let word = self.word(&key, &uid, &value, (&*devices, &*models));
             to_write.extend(self.devices.put(key, uid, model, word));
         }
         drop((devices, models));

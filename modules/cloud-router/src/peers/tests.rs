@@ -1,9 +1,11 @@
-//! One CloudCore's door with another one's behind it; and everybody else who comes there.
+//! One CloudCore's door with another one's behind it.
+
+mod dead_and_silent;
+mod strangers;
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
 
 use beehive::Env;
 use beehive::testing::Probe;
@@ -15,23 +17,19 @@ use contract::rule_stream::BODY_MAX;
 use futures::StreamExt as _;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt as _, StreamBody};
 use https::{Handler, Http, Limits, Port, Server};
 use hyper::body::Incoming;
 use nodecalls::NodeCalls;
-use pki::{Authorities, Authority, CurrentAuthorities, NodeRequest, SubjectAltNames};
-use rustls_pki_types::ServerName;
-use rustls_pki_types::pem::PemObject as _;
+use pki::{Authorities, Authority, CurrentAuthorities};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
+use tokio::net::TcpStream;
 
 use super::*;
 use crate::door::Door;
 use crate::door_settings::DoorSettings;
 use crate::forwarding::{CurrentRules, SharedStatus};
 use crate::peer_door::PeerDoor;
-use crate::peer_plan::{CONNECT_WITHIN, REFUSED};
 use crate::peer_settings;
 use crate::rule_calls::RuleCalls;
 use crate::rule_table::{ReadRule, RuleTable};
@@ -182,22 +180,6 @@ fn counted(status: &SharedStatus) -> (i64, i64) {
     let news = status.with(StatusBook::rest);
     let sum = |of: fn(&crate::status::News) -> i64| news.iter().map(|status| of(&status.news)).sum();
     (sum(|news| news.successes), sum(|news| news.failures))
-}
-
-struct AnHourLater(Arc<dyn Clock>);
-
-impl Clock for AnHourLater {
-    fn now(&self) -> beehive::Moment {
-        self.0.now() + Duration::from_secs(3600)
-    }
-
-    fn wall(&self) -> std::time::SystemTime {
-        self.0.wall()
-    }
-
-    fn sleep(&self, pause: Duration) -> futures::future::BoxFuture<'static, ()> {
-        self.0.sleep(pause)
-    }
 }
 
 /// What came to a stand-in.
@@ -351,207 +333,6 @@ async fn a_call_that_was_passed_on_goes_no_further() {
     let none = call(&door, "/edge-1/default/none", &[], "x").await;
     none.says(404, "No rule match");
     assert_eq!(metrics.counters()["router_calls_of_peers"], 4, "there is no rule here, either");
-}
-
-/// A call at the door for CloudCores, by whoever has this chain and key; `None`: the handshake fails.
-async fn knock(
-    at: &PeerSettings,
-    (chain, key): (&str, &str),
-    trusted: &[Vec<u8>],
-    headers: &[(&'static str, &'static str)],
-) -> Option<(StatusCode, HeaderMap, String)> {
-    let config = peer_settings::client(chain, key, trusted).unwrap();
-    let socket = TcpStream::connect(at.address().unwrap()).await.unwrap();
-    let name = ServerName::try_from("cloudcore-b").unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await.ok()?;
-    let (mut sender, connection) = httpclient::http2::handshake(stream).await.ok()?;
-    actix_rt::spawn(async move {
-        let _ = connection.await;
-    });
-    let mut request = Request::post(format!("https://cloudcore-b{HTTP}"));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    // With TLS 1.3 a client hears of a refusal behind its own handshake.
-    let answer = sender.send_request(request.body(Full::new(Bytes::new())).unwrap()).await.ok()?;
-    let (head, body) = answer.into_parts();
-    let body = body.collect().await.ok()?.to_bytes();
-    Some((head.status, head.headers, String::from_utf8_lossy(&body).into_owned()))
-}
-
-#[actix_rt::test]
-async fn nobody_but_a_cloudcore_passes_a_call_on() {
-    let cluster = Cluster::new();
-    let b = cluster.peer("cloudcore-b");
-    let (_server, status, metrics) = cluster.peer_door(&b);
-    let (env, authorities) = (&cluster.env, cluster.authorities.get());
-    let (ca, trusted) = (authorities.signing(), authorities.trusted());
-    let within = [("kubehive-forward-within", "5000")];
-    // A node has a certificate of our CA, and so a handshake; it is named in it, and nothing else is looked at.
-    let request = NodeRequest::new("kubehive:cloudcore:cloudcore-a").unwrap();
-    let node = ca.sign_node(&request.csr_der, "edge-1", env.wall(), DAY, env.random_id()).unwrap();
-    for _ in 0..2 {
-        let answered = knock(&b, (&node.pem, &request.key_pem), &trusted, &within).await.unwrap();
-        assert_eq!(answered.0, 403, "{}", answered.2);
-        assert!(!answered.1.contains_key(&OUTCOME), "it is told nothing of us");
-    }
-    assert_eq!(metrics.counters()["router_peer_refused"], 2);
-    // What servers of ours show is no client's.
-    let names = SubjectAltNames { addresses: vec![], names: vec!["cloudcore-a".to_owned()] };
-    let (shown, key) = ca.server(&names, env.wall(), DAY, env.random_id()).unwrap();
-    assert!(knock(&b, (&shown.pem, &key), &trusted, &within).await.is_none());
-    // Another CA may call itself and whom it signs as it likes.
-    let foreign = Authority::create(env.wall(), env.random_id()).unwrap();
-    let (own, key) = foreign.cloudcore("cloudcore-a", env.wall(), DAY, env.random_id()).unwrap();
-    assert!(knock(&b, (&own.pem, &key), &trusted, &within).await.is_none());
-    let counters = metrics.counters();
-    assert!(!counters.contains_key("router_calls_of_peers") && counted(&status) == (0, 0), "{counters:?}");
-    // And a CloudCore whose call does not say how long it may take is none of ours.
-    let (own, key) = ca.cloudcore("cloudcore-a", env.wall(), DAY, env.random_id()).unwrap();
-    let answered = knock(&b, (&own.pem, &key), &trusted, &[]).await.unwrap();
-    assert_eq!((answered.0.as_u16(), answered.1[&OUTCOME].to_str().unwrap()), (400, REFUSED));
-    let answered = knock(&b, (&own.pem, &key), &trusted, &within).await.unwrap();
-    assert_eq!((answered.0.as_u16(), answered.1[&OUTCOME].to_str().unwrap()), (503, MOVED));
-}
-
-#[actix_rt::test]
-async fn without_a_certificate_nobody_gets_through_the_handshake() {
-    let cluster = Cluster::new();
-    let b = cluster.peer("cloudcore-b");
-    let (_server, ..) = cluster.peer_door(&b);
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(cluster.authorities.get().trusted().remove(0).into()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![peer_settings::ALPN.to_vec()];
-    let socket = TcpStream::connect(b.address().unwrap()).await.unwrap();
-    let name = ServerName::try_from("cloudcore-b").unwrap();
-    let Ok(stream) = TlsConnector::from(Arc::new(config)).connect(name, socket).await else { return };
-    let (mut sender, connection) = httpclient::http2::handshake(stream).await.unwrap();
-    actix_rt::spawn(async move {
-        let _ = connection.await;
-    });
-    let request = Request::post(format!("https://cloudcore-b{HTTP}")).body(Full::new(Bytes::new())).unwrap();
-    assert!(sender.send_request(request).await.is_err());
-}
-
-#[actix_rt::test]
-async fn a_cloudcore_that_is_gone_hangs_or_is_another_one_costs_a_known_time() {
-    let cluster = Cluster::new();
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    // It takes connections into its queue, and does nothing.
-    let hangs = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let other = cluster.peer("cloudcore-c");
-    let (_other, _, metrics) = cluster.peer_door(&other);
-    for (at, least, words) in [
-        (gone, Duration::ZERO, "was not reached"),
-        (hangs.local_addr().unwrap(), CONNECT_WITHIN, "it has not answered within 1 s"),
-        (other.address().unwrap(), Duration::ZERO, "was not reached"),
-    ] {
-        let named = move || {
-            let address = Some(at.to_string());
-            Some(Ok(Some(NodeHolder { cloudcore: "cloudcore-b".to_owned(), address, is_here: false })))
-        };
-        let door = cluster.door(cluster.peer("cloudcore-a"), named);
-        let began = Instant::now();
-        let answered = call(&door, MQTT, &[], "on").await;
-        let took = began.elapsed();
-        answered.says(503, words);
-        answered.says(503, "the call was not made, try again");
-        assert_eq!(answered.headers["retry-after"], "1");
-        assert!(took >= least && took < WITHIN_20 / 2, "{words}: {took:?}");
-        assert_eq!(counted(&door.status), (0, 1));
-        assert_eq!(door.metrics.counters()["router_peer_unreached"], 1);
-        call(&door, MQTT, &[], "on").await;
-        assert_eq!(door.asked.get(), 2, "it may be elsewhere by now");
-    }
-    assert!(!metrics.counters().contains_key("router_calls_of_peers"), "the wrong one was told nothing");
-}
-
-#[actix_rt::test]
-async fn a_cloudcore_that_falls_silent_with_a_call_in_hand_is_given_up_soon() {
-    let cluster = Cluster::new();
-    let authorities = cluster.authorities.get();
-    let env = &cluster.env;
-    let (shown, key) =
-        authorities.signing().cloudcore("cloudcore-b", env.wall(), DAY, env.random_id()).unwrap();
-    // It makes the handshake, and that is all.
-    let chain = vec![rustls_pki_types::CertificateDer::from(shown.der)];
-    let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    config.alpn_protocols = vec![peer_settings::ALPN.to_vec()];
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let at = listener.local_addr().unwrap();
-    actix_rt::spawn(async move {
-        let mut kept = Vec::new();
-        loop {
-            let (socket, _) = listener.accept().await.unwrap();
-            kept.push(acceptor.accept(socket).await.unwrap());
-        }
-    });
-    let named = move || {
-        let address = Some(at.to_string());
-        Some(Ok(Some(NodeHolder { cloudcore: "cloudcore-b".to_owned(), address, is_here: false })))
-    };
-    let door = cluster.door(cluster.peer("cloudcore-a"), named);
-    let began = Instant::now();
-    let answered = call(&door, MQTT, &[], "on").await;
-    answered.says(502, "whether the call was made is not known");
-    assert!(!answered.headers.contains_key("retry-after"), "it may have been made");
-    assert!(began.elapsed() < WITHIN_20 / 2, "{:?}", began.elapsed());
-    assert_eq!((counted(&door.status), door.metrics.counters()["router_passed_calls_lost"]), ((0, 1), 1));
-}
-
-#[actix_rt::test]
-async fn where_nobody_can_say_who_has_the_node_what_was_heard_last_counts() {
-    let cluster = Cluster::new();
-    let b = cluster.peer("cloudcore-b");
-    let (_server, seen) = cluster.stand_in(&b, || Response::new(https::body::whole("done")));
-    let door = cluster.door(cluster.peer("cloudcore-a"), || Some(Err("the API server is away".to_owned())));
-    let answered = call(&door, MQTT, &[], "on").await;
-    answered.says(503, "cannot be found out now (the API server is away)");
-    assert_eq!(answered.headers["retry-after"], "1");
-    // A NodeLease that says nothing costs a second.
-    let silent = cluster.door(cluster.peer("cloudcore-a"), || None);
-    let began = Instant::now();
-    call(&silent, MQTT, &[], "on").await.says(503, "cannot be found out now");
-    assert!((LOOKUP_WITHIN..WITHIN_20 / 2).contains(&began.elapsed()), "{:?}", began.elapsed());
-    // Nobody has it; and a CloudCore to which nothing can be passed.
-    let nowhere = cluster.door(cluster.peer("cloudcore-a"), || Some(Ok(None)));
-    call(&nowhere, MQTT, &[], "on").await.says(503, "no other one has it");
-    let closed = cluster.door(cluster.peer("cloudcore-a"), || {
-        let (cloudcore, address) = ("cloudcore-b".to_owned(), None);
-        Some(Ok(Some(NodeHolder { cloudcore, address, is_here: false })))
-    });
-    call(&closed, MQTT, &[], "on").await.says(503, "`cloudcore-b`, which takes no calls from others");
-    assert!(seen.lock().unwrap().is_empty());
-
-    // What was heard before is tried, however old it is.
-    let known = SharedPeers::default();
-    let (_lease, to_lease) = Probe::new(&cluster.env, 1);
-    let peers = Peers {
-        lease: to_lease,
-        settings: cluster.peer("cloudcore-a"),
-        known: known.clone(),
-        clock: Arc::new(AnHourLater(cluster.env.clock())),
-        metrics: Metrics::default(),
-    };
-    let node = NodeName::parse("edge-1").unwrap();
-    let place = Place::Peer(Peer { identity: "cloudcore-b".to_owned(), at: b.address().unwrap() });
-    known.lock().found(&node, place.clone(), cluster.env.now());
-    assert_eq!(peers.place(&node).await, Ok(place));
-    assert_eq!(peers.metrics.counters()["router_holder_not_found"], 1, "it was asked for anew");
 }
 
 #[actix_rt::test]

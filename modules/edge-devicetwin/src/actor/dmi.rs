@@ -2,9 +2,12 @@
 
 use std::rc::Rc;
 
+use apimachinery::NamespacedName;
 use beehive::Context;
+use beehive::trace::{Span, SpanKind, Traces};
 use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, ObservedTwin, TwinMsg};
-use contract::ids::DeviceName;
+use contract::ids::{DEVICES, DeviceName};
+use contract::traced;
 
 use super::DeviceTwin;
 use super::registration::Registration;
@@ -12,6 +15,7 @@ use crate::catalog;
 use crate::events::Event;
 use crate::mapper::PushOutcome;
 use crate::members::StateSpeaker;
+use crate::push::Call;
 use crate::twin::State;
 use crate::{mapper, payload, plan, push, store, topic};
 
@@ -154,6 +158,7 @@ impl DeviceTwin {
         if calls.is_empty() {
             return;
         }
+        let mut followed = followed(&calls, cx.env().traces());
         let calls = Rc::new(calls);
         session.under_way = Some(Rc::clone(&calls));
         let (number, mapper, protocol) = (session.number, session.mapper.clone(), protocol.to_owned());
@@ -165,6 +170,13 @@ impl DeviceTwin {
                 Err(reason) => PushOutcome { failure: Some(reason), ..PushOutcome::default() },
             };
             let PushOutcome { done, refused, failure } = outcome;
+            for (place, span) in &mut followed {
+                let refusal = refused.iter().find(|(at, _)| at == place).map(|(_, why)| why.as_str());
+                if let Some(why) = refusal.or(failure.as_deref().filter(|_| !done.contains(place))) {
+                    span.fail(|| why);
+                }
+            }
+            drop(followed);
             let _ = myself.tell(TwinMsg::Pushed { protocol, session: number, done, refused, failure }).await;
         });
     }
@@ -220,4 +232,26 @@ impl DeviceTwin {
             self.push(protocol, cx);
         }
     }
+}
+
+/// The calls whose devices are followed, with their places; each span ends when the mapper has answered all of them.
+fn followed(calls: &[Call], traces: &Traces) -> Vec<(usize, Span)> {
+    if !traces.is_on() {
+        return Vec::new();
+    }
+    let spans = calls.iter().enumerate().filter_map(|(place, call)| {
+        let device = call.device()?.clone();
+        let key = NamespacedName::from(device).of_resource(DEVICES);
+        let parent = traces.of(|| traced::held(&key))?;
+        let name = match call {
+            Call::Register(..) => "DeviceTwin RegisterDevice",
+            Call::Remove(_) => "DeviceTwin RemoveDevice",
+            _ => "DeviceTwin UpdateDevice",
+        };
+        let span = traced::named(traces.child(name, Some(parent)).of_kind(SpanKind::Client), &key);
+        // What the mapper reports then follows from it.
+        traces.follow(|| traced::held(&key), span.context());
+        Some((place, span))
+    });
+    spans.collect()
 }

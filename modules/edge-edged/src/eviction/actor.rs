@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Actor, Capacity, Context, Fault, Message, Policy};
+use beehive::{Actor, Capacity, Context, Fault, Message, Moment, Policy};
 use contract::edged::EdgedMsg;
 use contract::edgepage::ResourceView;
 use contract::pod_status::is_terminal;
@@ -15,6 +15,7 @@ use super::limits;
 use super::measure::{self, Observation};
 use super::plan::{self, Bound, Decision, Thresholds};
 use super::rank;
+use super::shortage::{self, Shortage};
 use crate::dependencies::{Dependencies, blocking};
 use crate::disk::beneath::Folder;
 use crate::disk::layout;
@@ -25,6 +26,7 @@ use crate::logs::actor::log_of;
 use crate::pod::id::PodId;
 use crate::pod::recorder::EventType;
 use crate::runtime::sandbox::{NODE, POD_UID};
+use crate::said_lately::SAID_AGAIN_AFTER;
 
 /// Its name among Edged's children.
 pub(crate) const EVICTION_MANAGER: &str = "eviction-manager";
@@ -62,6 +64,8 @@ impl Message for EvictionMsg {
 pub(crate) struct EvictionManager {
     deps: Rc<Dependencies>,
     thresholds: Thresholds,
+    /// When the log said what the node is short of.
+    told: Moment,
     looking: bool,
     /// What pods have on the disk is being counted, which may take minutes: no look waits for it.
     counting: bool,
@@ -71,8 +75,8 @@ pub(crate) struct EvictionManager {
 
 impl EvictionManager {
     pub(crate) fn new(deps: Rc<Dependencies>) -> EvictionManager {
-        let (thresholds, evicted) = (Thresholds::default(), BTreeSet::new());
-        EvictionManager { deps, thresholds, looking: false, counting: false, evicted }
+        let (thresholds, told, evicted) = (Thresholds::default(), deps.now(), BTreeSet::new());
+        EvictionManager { deps, thresholds, told, looking: false, counting: false, evicted }
     }
 
     /// It fails for itself alone, and is made anew for ever.
@@ -110,6 +114,22 @@ impl EvictionManager {
         });
     }
 
+    /// The Node says by its conditions what there is too little of; the log says it when that is something else, and now and then.
+    fn tell(&mut self, shortages: &[Shortage]) {
+        let (deps, now) = (Rc::clone(&self.deps), self.deps.now());
+        let before = deps.shortages.replace(Some(shortages.to_vec())).unwrap_or_default();
+        let lasts = !shortages.is_empty() && now.since(self.told) >= SAID_AGAIN_AFTER;
+        if lasts || shortage::is_another(&before, shortages) {
+            self.told = now;
+            let words = shortage::words(shortages);
+            events::shortages_changed(&deps.env, (!words.is_empty()).then_some(words.as_str()));
+        }
+        if before != shortages {
+            // A full mailbox: the next tick of Edged's reports it.
+            let _ = deps.edged.try_tell(EdgedMsg::ReportNode);
+        }
+    }
+
     fn observed(&mut self, observation: Observation, cx: &Context<EvictionMsg>) {
         self.count(observation.own_imagefs, cx);
         let measured = observation.observed.iter().map(|own| ResourceView {
@@ -122,11 +142,7 @@ impl EvictionManager {
         let now = self.deps.now();
         let decision =
             self.thresholds.look(&settings.bounds, &observation.observed, settings.transition, now);
-        if self.deps.pressure.replace(decision.pressure) != decision.pressure {
-            events::pressure_changed(&self.deps.env, &decision.pressure);
-            // A full mailbox: the next tick of Edged's reports it.
-            let _ = self.deps.edged.try_tell(EdgedMsg::ReportNode);
-        }
+        self.tell(&decision.shortages);
         let Some(bound) = decision.act else {
             self.looking = false;
             return;
@@ -168,7 +184,7 @@ impl Actor for EvictionManager {
     }
 
     fn snapshot(&self) -> Value {
-        json!({"pressure": format!("{:?}", self.deps.pressure.get()), "evicted": self.evicted})
+        json!({"shortages": self.deps.shortages.borrow().as_ref().map(shortage::words), "evicted": self.evicted})
     }
 }
 
@@ -210,8 +226,10 @@ async fn act(
     let rules = &deps.settings.eviction_rules;
     if bound.signal.is_reclaimed_from_images(observation.own_imagefs) {
         remove_dead(deps).await;
-        if let Err(error) = collector::remove_unused(deps).await {
-            tracing::warn!(%error, "images that nothing uses stay although the disk is full");
+        if let Err(error) = collector::remove_unused(deps).await
+            && deps.is_news("unused images", &error)
+        {
+            events::unused_images_stay(&deps.env, &error);
         }
         if plan::is_resolved(&rules.bounds, &measure::observe(deps).await.observed) {
             return None;

@@ -14,8 +14,8 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::Container;
 
 use super::limits::Limits;
-use super::plan::{Observed, Signal};
 use super::rank::{ContainerUse, PodStats, PodUse, Usage, VolumeUse};
+use super::signal::{Observed, Signal};
 use crate::dependencies::{Dependencies, blocking};
 use crate::disk::beneath::{Counted, Folder};
 use crate::disk::layout;
@@ -68,7 +68,9 @@ pub(super) async fn observe(deps: &Rc<Dependencies>) -> Observation {
     match blocking(&deps.env, "look at the node's disks and memory", look).await {
         Ok(observation) => observation,
         Err(error) => {
-            tracing::warn!(%error, "node cannot be measured");
+            if deps.is_news("measurement", &error) {
+                events::node_not_measured(&deps.env, &error);
+            }
             Observation::default()
         }
     }
@@ -117,7 +119,12 @@ async fn ask(deps: &Rc<Dependencies>) -> Option<RuntimeStats> {
         deps.env.sleep(pause).await;
     }
     let told = ask_once(deps).await;
-    told.inspect_err(|error| events::use_unknown(&deps.env, error)).ok()
+    let unknown = |error: &cri::Error| {
+        if deps.is_news("use of pods", error) {
+            events::use_unknown(&deps.env, error);
+        }
+    };
+    told.inspect_err(unknown).ok()
 }
 
 async fn ask_once(deps: &Rc<Dependencies>) -> Result<RuntimeStats, cri::Error> {
@@ -246,11 +253,12 @@ fn request(container: &Container, resource: &str) -> u64 {
 /// are bounded there. `until`: see [`count_at`]. `None`: the node itself was not able to count it this time.
 async fn count(deps: &Rc<Dependencies>, pod: &ParsedPod, until: Option<Moment>) -> Option<OnDisk> {
     let counted = count_all(deps, pod, until).await;
-    counted
-        .inspect_err(
-            |error| tracing::warn!(pod = %pod.id.name, %error, "what a pod has on the disk is not known"),
-        )
-        .ok()
+    let unknown = |error: &StepError| {
+        if deps.is_news(&format!("disk of pod {}", pod.id.uid), error) {
+            events::pod_disk_unknown(&deps.env, &pod.id, error);
+        }
+    };
+    counted.inspect_err(unknown).ok()
 }
 
 async fn count_all(

@@ -6,3 +6,5 @@ pub(crate) mod measure;
 pub(crate) mod plan;
 pub(crate) mod pressure;
 mod rank;
+pub(crate) mod shortage;
+pub(crate) mod signal;

@@ -2,108 +2,16 @@
 
 use std::time::Duration;
 
-use apimachinery::Quantity;
 use beehive::Moment;
 use config::Threshold;
 
-use super::pressure::Pressure;
+use super::shortage::{self, Shortage};
+use super::signal::{Condition, Observed, Signal};
 
 /// 10 s between two looks at what the node has left: a kubelet's.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// 5 min for which a condition holds after its reason has gone, where the settings say nothing, as with a kubelet.
 pub(crate) const TRANSITION: Duration = Duration::from_secs(300);
-
-/// What is watched. The order is that in which it is acted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Signal {
-    Memory,
-    /// Of what pods together may have: all but what is reserved.
-    AllocatableMemory,
-    ImagefsAvailable,
-    ImagefsInodesFree,
-    NodefsAvailable,
-    NodefsInodesFree,
-    PidAvailable,
-}
-
-/// The conditions that the signals set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    Memory,
-    Disk,
-    Pid,
-}
-
-impl Signal {
-    fn condition(self) -> Condition {
-        match self {
-            Signal::Memory | Signal::AllocatableMemory => Condition::Memory,
-            Signal::PidAvailable => Condition::Pid,
-            Signal::ImagefsAvailable
-            | Signal::ImagefsInodesFree
-            | Signal::NodefsAvailable
-            | Signal::NodefsInodesFree => Condition::Disk,
-        }
-    }
-
-    /// As the configuration names it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Signal::Memory => "memory.available",
-            Signal::AllocatableMemory => "allocatableMemory.available",
-            Signal::ImagefsAvailable => "imagefs.available",
-            Signal::ImagefsInodesFree => "imagefs.inodesFree",
-            Signal::NodefsAvailable => "nodefs.available",
-            Signal::NodefsInodesFree => "nodefs.inodesFree",
-            Signal::PidAvailable => "pid.available",
-        }
-    }
-
-    /// What there is too little of, in the kubelet's words.
-    pub(crate) fn resource(self) -> &'static str {
-        match self {
-            Signal::Memory | Signal::AllocatableMemory => "memory",
-            Signal::ImagefsAvailable | Signal::NodefsAvailable => "ephemeral-storage",
-            Signal::ImagefsInodesFree | Signal::NodefsInodesFree => "inodes",
-            Signal::PidAvailable => "pids",
-        }
-    }
-
-    /// Whether it is the disk that is full.
-    pub(crate) fn is_of_disk(self) -> bool {
-        self.condition() == Condition::Disk
-    }
-
-    /// Whether dead containers and images that nothing uses take up what there is too little of. `own_imagefs`: those have a
-    /// file system of their own.
-    pub(crate) fn is_reclaimed_from_images(self, own_imagefs: bool) -> bool {
-        match self {
-            Signal::ImagefsAvailable | Signal::ImagefsInodesFree => true,
-            Signal::NodefsAvailable | Signal::NodefsInodesFree => !own_imagefs,
-            Signal::Memory | Signal::AllocatableMemory | Signal::PidAvailable => false,
-        }
-    }
-
-    fn shown(self, amount: u64) -> String {
-        match self {
-            Signal::Memory
-            | Signal::AllocatableMemory
-            | Signal::ImagefsAvailable
-            | Signal::NodefsAvailable => Quantity::binary_text(amount),
-            Signal::ImagefsInodesFree | Signal::NodefsInodesFree | Signal::PidAvailable => {
-                Quantity::decimal_text(amount)
-            }
-        }
-    }
-}
-
-/// How much there is of something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Observed {
-    pub(crate) signal: Signal,
-    pub(crate) available: u64,
-    pub(crate) capacity: u64,
-}
 
 /// How much has to be left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,12 +120,15 @@ pub(crate) struct Thresholds {
     met: Vec<Bound>,
     /// When a condition held last.
     last: Vec<(Condition, Moment)>,
+    /// What is told of the conditions that hold.
+    told: Vec<Shortage>,
 }
 
 /// What follows from a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decision {
-    pub(crate) pressure: Pressure,
+    /// What the node says that it is short of, by its conditions: until a while after that is over.
+    pub(crate) shortages: Vec<Shortage>,
     /// For which bound the node has to act.
     pub(crate) act: Option<Bound>,
     /// All that are met beyond their grace.
@@ -257,17 +168,31 @@ impl Thresholds {
                 .iter()
                 .any(|(own, last)| *own == condition && (*last == now || now.since(*last) < transition))
         };
-        let pressure = Pressure {
-            memory: holds(Condition::Memory),
-            disk: holds(Condition::Disk),
-            pid: holds(Condition::Pid),
-        };
+        self.told.retain(|told| holds(told.signal.condition()));
+        shortage::take_in(&mut self.told, shortages(&met, observed));
         let over = self.since.iter().filter(|(bound, since)| now.since(*since) >= bound.grace);
         let mut over: Vec<Bound> = over.map(|(bound, _)| *bound).collect();
         over.sort_by_key(|bound| (bound.signal, bound.grace));
         self.met.clone_from(&over);
-        Decision { pressure, act: over.first().copied(), met: over }
+        Decision { shortages: self.told.clone(), act: over.first().copied(), met: over }
     }
+}
+
+/// What there is too little of now by these bounds, if they were just set.
+pub(crate) fn short_now(bounds: &[Bound], observed: &[Observed]) -> Vec<Shortage> {
+    let met: Vec<Bound> = bounds.iter().filter(|bound| bound.is_met(observed, false)).copied().collect();
+    let mut told = Vec::new();
+    shortage::take_in(&mut told, shortages(&met, observed));
+    told
+}
+
+/// What is to be told of the bounds that are met.
+fn shortages<'a>(met: &'a [Bound], observed: &'a [Observed]) -> impl Iterator<Item = Shortage> + 'a {
+    met.iter().filter_map(|bound| {
+        let observed = observed.iter().find(|observed| observed.signal == bound.signal)?;
+        let (available, threshold) = (observed.available, bound.quantity(observed.capacity));
+        Some(Shortage { signal: bound.signal, available, threshold })
+    })
 }
 
 /// Whether enough is left of everything, with what has to be reclaimed.
@@ -287,7 +212,7 @@ pub(crate) fn low_on(act: &Bound, met: &[Bound], observed: &[Observed]) -> Strin
     if let Some((bound, observed)) = found {
         let signal = bound.signal;
         let (quantity, available) =
-            (signal.shown(bound.quantity(observed.capacity)), signal.shown(observed.available));
+            (signal.exact(bound.quantity(observed.capacity)), signal.exact(observed.available));
         text.push_str(&format!("Threshold quantity: {quantity}, available: {available}. "));
     }
     text
@@ -296,6 +221,11 @@ pub(crate) fn low_on(act: &Bound, met: &[Bound], observed: &[Observed]) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eviction::pressure::Pressure;
+
+    fn pressure(decision: &Decision) -> Pressure {
+        Pressure::of(&decision.shortages)
+    }
 
     fn at(seconds: u64) -> Moment {
         Moment(Duration::from_secs(seconds))
@@ -334,14 +264,14 @@ mod tests {
         let mut seen = Thresholds::default();
         // Exactly the bound is enough.
         let decision = seen.look(&[bound], &memory(100 << 20), TRANSITION, at(0));
-        assert_eq!(decision, Decision { pressure: Pressure::default(), act: None, met: Vec::new() });
+        assert_eq!(decision, Decision { shortages: Vec::new(), act: None, met: Vec::new() });
         let decision = seen.look(&[bound], &memory((100 << 20) - 1), TRANSITION, at(10));
-        assert!(decision.pressure.memory && !decision.pressure.disk);
+        assert!(pressure(&decision).memory && !pressure(&decision).disk);
         assert_eq!(decision.act, Some(bound));
         let decision = seen.look(&[bound], &memory(200 << 20), TRANSITION, at(20));
-        assert!(decision.pressure.memory && decision.act.is_none());
-        assert!(seen.look(&[bound], &memory(200 << 20), TRANSITION, at(309)).pressure.memory);
-        assert!(!seen.look(&[bound], &memory(200 << 20), TRANSITION, at(310)).pressure.memory);
+        assert!(pressure(&decision).memory && decision.act.is_none());
+        let mut later = |seconds: u64| seen.look(&[bound], &memory(200 << 20), TRANSITION, at(seconds));
+        assert!(pressure(&later(309)).memory && !pressure(&later(310)).memory);
         // What could not be measured is not met.
         assert_eq!(seen.look(&[bound], &[], TRANSITION, at(700)).act, None);
     }
@@ -353,7 +283,10 @@ mod tests {
         let mut seen = Thresholds::default();
         let (low, high) = (memory(1 << 28), memory(1 << 30));
         let first = seen.look(&[bound], &low, TRANSITION, at(0));
-        assert!(first.pressure.memory && first.act.is_none(), "the condition comes before the grace is over");
+        assert!(
+            pressure(&first).memory && first.act.is_none(),
+            "the condition comes before the grace is over"
+        );
         assert_eq!(seen.look(&[bound], &low, TRANSITION, at(59)).act, None);
         assert_eq!(seen.look(&[bound], &high, TRANSITION, at(60)).act, None);
         assert_eq!(seen.look(&[bound], &low, TRANSITION, at(61)).act, None, "it begins anew");
@@ -388,7 +321,7 @@ mod tests {
         observed.push(Observed { signal: Signal::NodefsAvailable, available: 1025, capacity: 1 << 30 });
         let decision = Thresholds::default().look(&bounds, &observed, TRANSITION, at(0));
         assert_eq!(decision.act, Some(bounds[1]));
-        assert!(decision.pressure.memory && decision.pressure.disk && !decision.pressure.pid);
+        assert_eq!(pressure(&decision), Pressure { memory: true, disk: true, pid: false });
         assert_eq!(
             low_on(&bounds[1], &decision.met, &observed),
             "The node was low on resource: memory. Threshold quantity: 100Mi, available: 1Mi. "
@@ -397,5 +330,37 @@ mod tests {
             low_on(&bounds[0], &decision.met, &observed),
             "The node was low on resource: ephemeral-storage. Threshold quantity: 107374182, available: 1025. "
         );
+    }
+
+    #[test]
+    fn what_is_told_of_a_shortage_stays_until_it_is_over_or_much_worse() {
+        let mut soft = Bound {
+            signal: Signal::Memory,
+            value: Threshold::Amount(400 << 20),
+            grace: Duration::from_secs(60),
+            reclaim: None,
+        };
+        let hard = Bound { value: Threshold::Amount(100 << 20), grace: Duration::ZERO, ..soft };
+        let mut seen = Thresholds::default();
+        let mut told = |bounds: &[Bound], mebibytes: u64, seconds: u64| {
+            let decision = seen.look(bounds, &memory(mebibytes << 20), TRANSITION, at(seconds));
+            decision.shortages.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        };
+        let bounds = [hard, soft];
+        assert_eq!(told(&bounds, 500, 0), "");
+        let first = "memory.available fell to 390Mi, threshold 400Mi";
+        assert_eq!(told(&bounds, 390, 10), first);
+        // A Node that says another number each time is another Node each time.
+        assert_eq!(told(&bounds, 380, 20), first);
+        assert_eq!(told(&bounds, 395, 30), first);
+        assert_eq!(told(&bounds, 190, 40), "memory.available fell to 190Mi, threshold 400Mi");
+        let worst = "memory.available fell to 99Mi, threshold 100Mi";
+        assert_eq!(told(&bounds, 99, 50), worst, "it is the harder one that is told");
+        assert_eq!(told(&bounds, 300, 60), worst);
+        assert_eq!(told(&bounds, 500, 359), worst, "it was a while ago");
+        assert_eq!(told(&bounds, 500, 360), "");
+        soft.value = Threshold::Part(10_000);
+        let now = short_now(&[soft, hard], &memory(50 << 20));
+        assert_eq!(now, [Shortage { signal: Signal::Memory, available: 50 << 20, threshold: 100 << 20 }]);
     }
 }

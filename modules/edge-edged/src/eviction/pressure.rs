@@ -1,5 +1,7 @@
 //! What the node is short of, and whom it turns away for that. Pure.
 
+use super::shortage::Shortage;
+use super::signal::Condition;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::resources::Qos;
 
@@ -16,6 +18,12 @@ pub(crate) struct Pressure {
 }
 
 impl Pressure {
+    /// By what the node is short of.
+    pub(crate) fn of(shortages: &[Shortage]) -> Pressure {
+        let has = |condition: Condition| shortages.iter().any(|own| own.signal.condition() == condition);
+        Pressure { memory: has(Condition::Memory), disk: has(Condition::Disk), pid: has(Condition::Pid) }
+    }
+
     /// Why a new pod is not taken now, as its status says it beside [`EVICTED`].
     pub(crate) fn refusal(self, pod: &ParsedPod) -> Option<String> {
         let named = [(self.memory, "MemoryPressure"), (self.disk, "DiskPressure"), (self.pid, "PIDPressure")];

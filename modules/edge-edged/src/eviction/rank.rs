@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use apimachinery::Quantity;
 
-use super::plan::Signal;
+use super::signal::Signal;
 
 /// What a container uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What a kubelet tells of its node when its state changes, as events about it (`pkg/kubelet/nodestatus`, `kubelet_node_status.go`).
 //! Pure.
 
+use edge_store::Opened;
 use serde_json::Value;
 
 use crate::pod::recorder::EventType;
@@ -69,6 +70,32 @@ pub(crate) fn no_cgroups(root: &str) -> NodeEvent {
     NodeEvent { kind: EventType::Warning, reason: "NoCgroups", message }
 }
 
+/// What is told of how the node's store was found, if not well: who looks after nodes does not read each one's log. Ours alone, a kubelet
+/// has no store. `put_back`: the words of the run before about files that were taken away from it.
+pub(crate) fn of_store(opened: &Opened, put_back: Option<&str>) -> Vec<NodeEvent> {
+    let of = |reason: &'static str, message: String| NodeEvent { kind: EventType::Warning, reason, message };
+    let found = match opened {
+        Opened::Clean | Opened::Fresh => None,
+        Opened::Emptied => Some(of(
+            "StoreEmptied",
+            "the node's store was empty or gone, though it had one: what waited in it for the cloud is lost, and the rest comes from there \
+             again"
+                .to_owned(),
+        )),
+        Opened::Quarantined { path, salvaged, lost, uncounted } => {
+            let more = if uncounted.is_empty() { String::new() } else { format!(", and more in: {}", uncounted.join(", ")) };
+            Some(of(
+                "StoreQuarantined",
+                format!(
+                    "the node's store was broken and is set aside as {}: {salvaged} of its rows were carried over, {lost} are lost{more}",
+                    path.display()
+                ),
+            ))
+        }
+    };
+    found.into_iter().chain(put_back.map(|words| of("StorePutBack", words.to_owned()))).collect()
+}
+
 /// What is told when pods may not be scheduled to the node any more, or may again.
 pub(crate) fn of_cordon(name: &str, is_cordoned: bool) -> NodeEvent {
     let reason = if is_cordoned { "NodeNotSchedulable" } else { "NodeSchedulable" };
@@ -118,5 +145,21 @@ mod tests {
         assert_eq!((told[1].kind, told[1].reason), (EventType::Warning, "Rebooted"));
         assert_eq!(told[1].message, "Node edge-1 has been rebooted, boot id: b2");
         assert!(!reasons(Some(&json!({"status": {}})), &after, true).contains(&"Rebooted"));
+    }
+
+    #[test]
+    fn a_store_that_was_not_found_well_is_told_of_the_node() {
+        let said = |opened: &Opened, put_back| {
+            let told = of_store(opened, put_back);
+            told.into_iter().map(|event| (event.reason, event.message)).collect::<Vec<_>>()
+        };
+        assert_eq!((said(&Opened::Clean, None), said(&Opened::Fresh, None)), (vec![], vec![]));
+        assert_eq!(said(&Opened::Clean, Some("words")), [("StorePutBack", "words".to_owned())]);
+        assert_eq!(said(&Opened::Emptied, None)[0].0, "StoreEmptied");
+        let path = "/s/edgecore.db.broken-2".into();
+        let broken = Opened::Quarantined { path, salvaged: 7, lost: 2, uncounted: vec!["log"] };
+        let words = "the node's store was broken and is set aside as /s/edgecore.db.broken-2: 7 of its rows were carried over, 2 are \
+                     lost, and more in: log";
+        assert_eq!(said(&broken, None), [("StoreQuarantined", words.to_owned())]);
     }
 }

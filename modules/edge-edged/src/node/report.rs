@@ -26,8 +26,9 @@ use crate::runtime::swap::Swap;
 use crate::settings::CGROUPS;
 use crate::settings::Settings;
 
-/// 5 min: a node whose report has not changed is reported again after this, as by kubelet (nodeStatusReportFrequency).
-const REPORT_UNCHANGED_AFTER: Duration = Duration::from_secs(300);
+/// 1 h: a node whose report has not changed is reported again after this, whatever became of the last one in the cloud. The heartbeat that a
+/// kubelet writes every five minutes (nodeStatusReportFrequency) CloudCore writes of a node that is alive: a report is a kilobyte.
+const REPORT_UNCHANGED_AFTER: Duration = Duration::from_secs(3600);
 /// How long the runtime may take to say how it fares.
 const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(8);
 /// A report that takes longer has come to a stop.
@@ -216,7 +217,7 @@ impl NodeReporter {
         let runtime = self.lately(runtime, now);
         let wall = deps.wall().to_string();
         let before = self.last.borrow().clone();
-        let (pressure, shutting_down) = (deps.pressure.get(), deps.shutting_down.get());
+        let (shortages, shutting_down) = (deps.shortages.borrow().clone(), deps.shutting_down.get());
         let devices =
             deps.devices.borrow().as_ref().map(|report| report.resources.clone()).unwrap_or_default();
         let (features, cgroup_driver) = {
@@ -235,7 +236,7 @@ impl NodeReporter {
             features,
             cgroup_driver,
             images: self.images.borrow().clone(),
-            pressure,
+            shortages,
             shutting_down,
             devices,
             csi,

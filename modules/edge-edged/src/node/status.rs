@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use apimachinery::Quantity;
-use config::Threshold;
 use contract::containermanager::DeviceCount;
 use contract::eventbus::BrokerReport;
 use contract::pod_status::MQTT_BROKER;
@@ -14,7 +13,10 @@ use serde_json::{Value, json};
 use contract::csi_node::CSI_DRIVERS_ANNOTATION;
 
 use crate::dependencies::CsiVolumes;
+use crate::eviction::plan::short_now;
 use crate::eviction::pressure::Pressure;
+use crate::eviction::shortage::{self, Shortage};
+use crate::eviction::signal::{Condition, Observed, Signal};
 use crate::node::cgroup_driver;
 use crate::node::machine::Machine;
 use crate::runtime::huge_pages;
@@ -45,8 +47,8 @@ pub(crate) struct Findings {
     /// Who makes its cgroups, as far as it has said.
     pub(crate) cgroup_driver: Option<CgroupDriver>,
     pub(crate) images: Vec<Image>,
-    /// What the node was short of a while ago.
-    pub(crate) pressure: Pressure,
+    /// What the node is short of, or was a while ago, once that was measured.
+    pub(crate) shortages: Option<Vec<Shortage>>,
     /// The machine is about to end.
     pub(crate) shutting_down: bool,
     /// The extended resources that plugins have.
@@ -209,32 +211,32 @@ fn info(settings: &Settings, findings: &Findings) -> Value {
 }
 
 fn conditions(settings: &Settings, findings: &Findings, before: Option<&Value>, wall: &str) -> Vec<Value> {
-    let bounds = &settings.eviction;
-    let machine = &findings.machine;
-    let below = |left: u64, whole: u64, bound: Threshold| whole > 0 && left < bound.of(whole);
-    let lately = findings.pressure;
-    let memory = lately.memory || below(machine.memory_available, machine.memory, bounds.memory_available);
-    let disk = lately.disk
-        || below(machine.disk_available, machine.disk, bounds.nodefs_available)
-        || below(machine.inodes_free, machine.inodes, bounds.nodefs_inodes_free);
-    let pids_left = machine.pids_max.saturating_sub(machine.pids);
-    let pids = lately.pid || below(pids_left, machine.pids_max, bounds.pid_available);
-    // A kubelet's words with edged's name. Of the disk it says otherwise than of memory and process IDs.
-    let shortage = |kind: &str, short: bool, short_of: &str, of: &str| {
+    let at_once = || short_now(&settings.eviction_rules.bounds, &observed(&findings.machine));
+    let shortages = findings.shortages.clone().unwrap_or_else(at_once);
+    let Pressure { memory, disk, pid } = Pressure::of(&shortages);
+    // A kubelet's words with edged's name, and by which signal that is: "disk pressure" alone does not say whether it is room or
+    // inodes, nor of which disk.
+    let with_signals = |words: String, condition: Condition| {
+        let of = shortage::words(shortages.iter().filter(|own| own.signal.condition() == condition));
+        if of.is_empty() { words } else { format!("{words}: {of}") }
+    };
+    // Of the disk it says otherwise than of memory and process IDs.
+    let shortage = |kind: &str, short: bool, short_of: &str, of: &str, condition: Condition| {
         let how = if short { "Insufficient" } else { "Sufficient" };
         let message = format!("edged has {} {short_of} available", how.to_ascii_lowercase());
-        (kind.to_owned(), short, format!("EdgedHas{how}{of}"), message)
+        (kind.to_owned(), short, format!("EdgedHas{how}{of}"), with_signals(message, condition))
     };
     let (disk_reason, disk_message) = if disk {
         ("EdgedHasDiskPressure", "edged has disk pressure")
     } else {
         ("EdgedHasNoDiskPressure", "edged has no disk pressure")
     };
+    let disk_message = with_signals(disk_message.to_owned(), Condition::Disk);
     let (ready, reason, message) = readiness(settings, findings);
     let mut list = vec![
-        shortage("MemoryPressure", memory, "memory", "Memory"),
-        ("DiskPressure".to_owned(), disk, disk_reason.to_owned(), disk_message.to_owned()),
-        shortage("PIDPressure", pids, "PID", "PID"),
+        shortage("MemoryPressure", memory, "memory", "Memory", Condition::Memory),
+        ("DiskPressure".to_owned(), disk, disk_reason.to_owned(), disk_message),
+        shortage("PIDPressure", pid, "PID", "PID", Condition::Pid),
     ];
     list.push(("Ready".to_owned(), ready, reason, message));
     list.extend(mqtt_broker(findings.mqtt_broker.as_ref(), before));
@@ -248,6 +250,21 @@ fn conditions(settings: &Settings, findings: &Findings, before: Option<&Value>, 
             })
         })
         .collect()
+}
+
+/// What a report itself knows of what is left: the first one may be made before the node is measured.
+fn observed(machine: &Machine) -> Vec<Observed> {
+    let pids_left = machine.pids_max.saturating_sub(machine.pids);
+    [
+        (Signal::Memory, machine.memory_available, machine.memory),
+        (Signal::NodefsAvailable, machine.disk_available, machine.disk),
+        (Signal::NodefsInodesFree, machine.inodes_free, machine.inodes),
+        (Signal::PidAvailable, pids_left, machine.pids_max),
+    ]
+    .into_iter()
+    .filter(|(_, _, capacity)| *capacity > 0)
+    .map(|(signal, available, capacity)| Observed { signal, available, capacity })
+    .collect()
 }
 
 /// A node that has its own broker alone has this condition only once there was something wrong: a condition that was reported does
@@ -377,7 +394,7 @@ mod tests {
             features: RuntimeFeatures::default(),
             cgroup_driver: None,
             images: Vec::new(),
-            pressure: Pressure::default(),
+            shortages: None,
             shutting_down: false,
             devices: BTreeMap::new(),
             csi: None,
@@ -493,10 +510,15 @@ mod tests {
         assert_eq!((&ready["status"], &ready["message"]), (&json!("False"), &json!("node is shutting down")));
     }
 
+    fn short_of(signals: &[Signal]) -> Option<Vec<Shortage>> {
+        let of = |signal: &Signal| Shortage { signal: *signal, available: 1 << 30, threshold: 3 << 29 };
+        Some(signals.iter().map(of).collect())
+    }
+
     #[test]
     fn what_the_node_was_short_of_a_while_ago_is_still_told() {
-        let pressure = Pressure { disk: true, ..Pressure::default() };
-        let node = report(&settings(), &Findings { pressure, ..findings(true) }, None, "T1");
+        let shortages = short_of(&[Signal::NodefsAvailable]);
+        let node = report(&settings(), &Findings { shortages, ..findings(true) }, None, "T1");
         let told = |kind: &str| condition(&node, kind)["status"].as_str().unwrap().to_owned();
         assert_eq!(
             [told("DiskPressure"), told("MemoryPressure"), told("PIDPressure")],
@@ -504,26 +526,42 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_report_before_the_first_measurement_looks_itself_and_one_after_it_does_not() {
+        let mut full = findings(true);
+        full.machine.disk_available = 1 << 30;
+        let disk = |findings: &Findings| {
+            condition(&report(&settings(), findings, None, "T1"), "DiskPressure")["message"].clone()
+        };
+        let short = "edged has disk pressure: nodefs.available fell to 1Gi, threshold 10Gi";
+        assert_eq!(disk(&full), short);
+        // The condition would end and begin with each report near the threshold.
+        full.shortages = Some(Vec::new());
+        assert_eq!(disk(&full), "edged has no disk pressure");
+    }
+
     /// Whoever watches nodes for these knows them from a kubelet.
     #[test]
-    fn what_a_node_is_short_of_is_said_as_a_kubelet_says_it() {
-        let told = |pressure: Pressure| {
-            let node = report(&settings(), &Findings { pressure, ..findings(true) }, None, "T1");
+    fn what_a_node_is_short_of_is_said_as_a_kubelet_says_it_and_by_which_signal() {
+        let told = |shortages: Option<Vec<Shortage>>| {
+            let node = report(&settings(), &Findings { shortages, ..findings(true) }, None, "T1");
             ["MemoryPressure", "DiskPressure", "PIDPressure"].map(|kind| {
                 let of = condition(&node, kind);
                 format!("{} `{}`", of["reason"].as_str().unwrap(), of["message"].as_str().unwrap())
             })
         };
+        let all = [Signal::Memory, Signal::ImagefsAvailable, Signal::NodefsInodesFree, Signal::PidAvailable];
         assert_eq!(
-            told(Pressure { memory: true, disk: true, pid: true }),
+            told(short_of(&all)),
             [
-                "EdgedHasInsufficientMemory `edged has insufficient memory available`",
-                "EdgedHasDiskPressure `edged has disk pressure`",
-                "EdgedHasInsufficientPID `edged has insufficient PID available`",
+                "EdgedHasInsufficientMemory `edged has insufficient memory available: memory.available fell to 1Gi, threshold 1.5Gi`",
+                "EdgedHasDiskPressure `edged has disk pressure: imagefs.available fell to 1Gi, threshold 1.5Gi; nodefs.inodesFree fell \
+                 to 1073741824, threshold 1610612736`",
+                "EdgedHasInsufficientPID `edged has insufficient PID available: pid.available fell to 1073741824, threshold 1610612736`",
             ]
         );
         assert_eq!(
-            told(Pressure::default()),
+            told(short_of(&[])),
             [
                 "EdgedHasSufficientMemory `edged has sufficient memory available`",
                 "EdgedHasNoDiskPressure `edged has no disk pressure`",

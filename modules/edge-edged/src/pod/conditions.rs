@@ -56,14 +56,26 @@ pub(crate) fn all(
     list
 }
 
-/// Since when each of them holds, and for which spec.
+/// Since when each of them holds, and for which spec. Of a resize also when that was found: a condition that says what it said
+/// before keeps its time, for a time that moves with each look would be a report with each look.
 fn stamp(list: &mut [PodCondition], pod: &ParsedPod, state: &SyncState, wall: jiff::Timestamp) {
     let known = state.known_status(pod).and_then(|old| old.conditions.as_ref());
     for own in list {
-        let same = |old: &&PodCondition| old.type_ == own.type_ && old.status == own.status;
-        let since = known.into_iter().flatten().find(same).and_then(|old| old.last_transition_time.clone());
-        own.last_transition_time = Some(since.unwrap_or(Time(wall)));
         own.observed_generation = pod.pod.metadata.generation;
+        let same = |old: &&PodCondition| old.type_ == own.type_ && old.status == own.status;
+        let old = known.into_iter().flatten().find(same);
+        let is_resize = [RESIZE_PENDING, RESIZE_IN_PROGRESS].contains(&own.type_.as_str());
+        // A resize that waits or fails for another reason is another step of it.
+        let holds = old.filter(|old| !is_resize || old.reason == own.reason);
+        let since = holds.and_then(|old| old.last_transition_time.clone());
+        own.last_transition_time = Some(since.unwrap_or(Time(wall)));
+        if is_resize {
+            let says_the_same = |old: &&PodCondition| {
+                old.message == own.message && old.observed_generation == own.observed_generation
+            };
+            let found = holds.filter(says_the_same).and_then(|old| old.last_probe_time.clone());
+            own.last_probe_time = Some(found.unwrap_or(Time(wall)));
+        }
     }
 }
 

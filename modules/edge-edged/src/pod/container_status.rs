@@ -9,10 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::actuated;
 use crate::pod::container_facts;
-use crate::pod::lost_container::{LOST, LOST_CODE, LOST_RUNNING, lost};
+use crate::pod::lost_container::{LOST, LOST_CODE, LOST_RUNNING, RESTARTING, RESTARTING_WORDS, lost};
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan::{self, Intent};
-use crate::pod::restart_all;
 use crate::pod::restart_policy;
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
@@ -54,6 +53,7 @@ pub(crate) fn container(
         return ended.clone();
     }
     let lost = if newest.is_none() { known_container(state.known_status(pod), &spec.name) } else { None };
+    let reset = if newest.is_none() { reset(pod, &spec.name, state) } else { None };
     let wanted = *intent == Intent::Run && !plan::is_done(pod, seen, state);
     let has_passed = newest.is_none() && init && !is_sidecar(spec) && has_begun(pod, seen);
     let mut last =
@@ -83,20 +83,21 @@ pub(crate) fn container(
         }
         None => match intent {
             Intent::Hold { reason, message } => waiting_for(reason, Some(message.clone())),
-            Intent::Run if is_reset(pod, &spec.name, state) && fault(spec, state).is_none() => {
-                waiting_for(restart_all::RESTARTING, Some(restart_all::WORDS.to_owned()))
+            Intent::Run if reset.is_some_and(Reset::is_told) && fault(spec, state).is_none() => {
+                waiting_for(RESTARTING, Some(RESTARTING_WORDS.to_owned()))
             }
             Intent::Run | Intent::Fail { .. } | Intent::Terminate => waiting(pod, spec, init, seen, state),
         },
     };
-    let is_reset = newest.is_none() && is_reset(pod, &spec.name, state);
-    let last = if is_reset {
-        Some(reset_state())
-    } else if has_passed {
-        lost.and_then(|known| known.last_state.clone())
-    } else {
-        last.or_else(|| lost.and_then(last_state_of_lost))
-            .or_else(|| last_state_of_reset(pod, &spec.name, state))
+    let id = newest.map(|c| format!("{}://{}", around.runtime, c.id));
+    let last = match reset {
+        Some(Reset::Now) => Some(reset_state()),
+        Some(Reset::Told | Reset::Waited) => lost.and_then(|known| known.last_state.clone()),
+        None if has_passed => lost.and_then(|known| known.last_state.clone()),
+        None => last.or_else(|| lost.and_then(last_state_of_lost)).or_else(|| {
+            let known = known_container(state.known_status(pod), &spec.name)?;
+            last_state_of_known(known, id.as_deref()?)
+        }),
     };
     let completed = shown.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
     let started = newest.is_some_and(|instance| state.is_started(spec, instance));
@@ -105,7 +106,6 @@ pub(crate) fn container(
     } else {
         newest.is_some_and(|instance| state.is_ready(spec, instance))
     };
-    let id = newest.map(|c| format!("{}://{}", around.runtime, c.id));
     let runs = newest.filter(|instance| instance.state == RuntimeState::Running);
     let has = match runs {
         Some(instance) => actuated::actuated(pod, spec, instance, state),
@@ -120,7 +120,7 @@ pub(crate) fn container(
             .unwrap_or_else(|| spec.image.clone().unwrap_or_default()),
         image_id: newest.map(|c| c.image_ref.clone()).unwrap_or_default(),
         container_id: id.or_else(|| lost.and_then(|lost| lost.container_id.clone())),
-        restart_count: restarts.or(lost.map(|lost| count_of_lost(pod, lost))).unwrap_or_default(),
+        restart_count: restarts.or(lost.map(|lost| count_of_lost(pod, lost, reset))).unwrap_or_default(),
         ready,
         started: Some(started),
         state: Some(shown),
@@ -194,35 +194,61 @@ fn last_state_of_lost(known: &ContainerStatus) -> Option<ContainerState> {
     states.into_iter().flatten().find(|state| state.terminated.is_some()).cloned()
 }
 
-/// How often it has started again. One that ran and is gone does so now, unless the pod leaves.
-fn count_of_lost(pod: &ParsedPod, known: &ContainerStatus) -> i32 {
-    let again = has_run(known) && !pod.is_terminating();
-    known.restart_count.saturating_add(i32::from(again))
+/// How often it has started again. One that ran and is gone does so now, unless the pod leaves; so does one that was removed to start
+/// again with all others.
+fn count_of_lost(pod: &ParsedPod, known: &ContainerStatus, reset: Option<Reset>) -> i32 {
+    let again = match reset {
+        Some(Reset::Now) => true,
+        Some(Reset::Told | Reset::Waited) => false,
+        None => has_run(known),
+    };
+    known.restart_count.saturating_add(i32::from(again && !pod.is_terminating()))
+}
+
+/// A container that was removed to start again with all others, by what was reported of it last (kubelet's
+/// `convertToAPIContainerStatuses`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reset {
+    /// It ran, or had ended: that it starts again with all others is told now, as its last end, and counts.
+    Now,
+    /// That was told.
+    Told,
+    /// It waited, after a crash say: its last end is still the one that it had.
+    Waited,
+}
+
+impl Reset {
+    /// Whether it is said to wait for that.
+    fn is_told(self) -> bool {
+        matches!(self, Reset::Now | Reset::Told)
+    }
 }
 
 /// Whether a container was removed to start again with all others, also before a restart of EdgeCore.
-fn is_reset(pod: &ParsedPod, name: &str, state: &SyncState) -> bool {
-    let reported = || {
-        let known = known_container(state.known_status(pod), name)?;
-        let waiting = known.state.as_ref()?.waiting.as_ref()?;
-        Some(waiting.reason.as_deref() == Some(restart_all::RESTARTING))
-    };
-    state.reset.contains(name) || reported().unwrap_or(false)
+fn reset(pod: &ParsedPod, name: &str, state: &SyncState) -> Option<Reset> {
+    let known = known_container(state.known_status(pod), name);
+    let waiting = known.and_then(|known| known.state.as_ref()?.waiting.as_ref());
+    match waiting {
+        Some(waiting) if waiting.reason.as_deref() == Some(RESTARTING) => Some(Reset::Told),
+        Some(_) => state.reset.contains(name).then_some(Reset::Waited),
+        None => state.reset.contains(name).then_some(Reset::Now),
+    }
 }
 
-/// The last state of a container that has started again with all others: nothing else is left of the instance before.
-fn last_state_of_reset(pod: &ParsedPod, name: &str, state: &SyncState) -> Option<ContainerState> {
-    let known = known_container(state.known_status(pod), name)?.last_state.clone()?;
-    let reason = known.terminated.as_ref()?.reason.as_deref();
-    (reason == Some(restart_all::RESTARTING)).then_some(known)
+/// The last state of a container of which the runtime has nothing but the newest instance: those that start again with all others
+/// leave none behind, and dead ones are collected. What was reported of the one before is its end, or what was told of the same one.
+fn last_state_of_known(known: &ContainerStatus, id: &str) -> Option<ContainerState> {
+    let has_ended = |state: &&ContainerState| state.terminated.is_some();
+    let ended = known.state.as_ref().filter(has_ended).filter(|_| known.container_id.as_deref() != Some(id));
+    ended.or(known.last_state.as_ref().filter(has_ended)).cloned()
 }
 
 fn reset_state() -> ContainerState {
     ContainerState {
         terminated: Some(ContainerStateTerminated {
             exit_code: LOST_CODE,
-            reason: Some(restart_all::RESTARTING.to_owned()),
-            message: Some(restart_all::WORDS.to_owned()),
+            reason: Some(RESTARTING.to_owned()),
+            message: Some(RESTARTING_WORDS.to_owned()),
             ..ContainerStateTerminated::default()
         }),
         ..ContainerState::default()

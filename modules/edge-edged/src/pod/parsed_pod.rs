@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use apimachinery::PodReferences;
+use contract::json_values::{VALUES_MAX, has_at_most};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus, ResourceRequirements};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::ParseError;
@@ -47,11 +49,36 @@ pub(crate) struct ParsedPod {
     pub(crate) is_static: bool,
 }
 
+/// Of which pod that is said is read without taking it apart.
+fn too_many_values(json: &[u8]) -> ParseError {
+    #[derive(Default, Deserialize)]
+    struct Head {
+        metadata: Metadata,
+    }
+    #[derive(Default, Deserialize)]
+    struct Metadata {
+        namespace: String,
+        name: String,
+        uid: String,
+    }
+    let Head { metadata: Metadata { namespace, name, uid } } =
+        serde_json::from_slice(json).unwrap_or_default();
+    let is_name = contract::ids::is_dns1123_subdomain;
+    if !is_path_safe(&uid) || !is_name(&namespace) || !is_name(&name) {
+        return ParseError::TooLarge { size: json.len() };
+    }
+    let reason = format!("it has more than {VALUES_MAX} values, lists and maps counted");
+    ParseError::NotAPod { id: Box::new(PodId { namespace, name, uid }), reason }
+}
+
 impl ParsedPod {
     /// Reads a pod.
     pub(crate) fn parse(json: &[u8]) -> Result<ParsedPod, ParseError> {
         if json.len() > JSON_MAX {
             return Err(ParseError::TooLarge { size: json.len() });
+        }
+        if !has_at_most(json, VALUES_MAX) {
+            return Err(too_many_values(json));
         }
         let raw: Value = serde_json::from_slice(json)
             .map_err(|error| ParseError::NotJson(json_error::describe(&error)))?;
@@ -366,5 +393,15 @@ pub(crate) mod tests {
         }
         assert!(matches!(ParsedPod::parse(b"{"), Err(ParseError::NotJson(_))));
         assert!(matches!(ParsedPod::parse(&vec![b' '; JSON_MAX + 1]), Err(ParseError::TooLarge { .. })));
+        let args = vec!["\"a\""; 350_000].join(",");
+        let pod = |uid: &str| {
+            format!(
+                r#"{{"metadata":{{"namespace":"d","name":"p","uid":"{uid}"}},"spec":{{"containers":[{{"name":"c","args":[{args}]}}]}}}}"#
+            )
+        };
+        let Err(ParseError::NotAPod { id, reason }) = ParsedPod::parse(pod("u").as_bytes()) else { panic!() };
+        assert!(id.name == "p" && reason.contains("more than 40000 values"), "{reason}");
+        let unnamed = ParsedPod::parse(pod("../u").as_bytes());
+        assert!(matches!(unnamed, Err(ParseError::TooLarge { .. })));
     }
 }

@@ -14,11 +14,6 @@ use crate::pod::stopping::stop;
 use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::{RuntimeContainer, RuntimePod};
 
-/// The reason of a container that waits to be started again for it, and of its end.
-pub(crate) const RESTARTING: &str = "RestartingAllContainers";
-/// The words beside.
-pub(crate) const WORDS: &str = "The container is removed because RestartAllContainers in place";
-
 /// Whether a pod has such a rule.
 pub(crate) fn has_rule(pod: &ParsedPod) -> bool {
     pod.restart_rules.values().flatten().any(|rule| rule.is_for_all())

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use beehive::Context;
+use beehive::trace::{self, Span};
 use futures::future::{AbortHandle, LocalBoxFuture};
 use tokio::sync::oneshot;
 
@@ -52,9 +53,12 @@ impl PodWorker {
         cx: &Context<PodWorkerMsg>,
     ) -> AbortHandle {
         let (worker, (said, heard)) = (cx.myself(), oneshot::channel());
+        let span = self.step(&action);
         let work = async move {
+            let outcome = trace::with_context(span.context(), work).await;
+            drop(span);
             // A worker that is gone needs no answer.
-            let _ = said.send(work.await);
+            let _ = said.send(outcome);
         };
         let beside = if action.may_be_cut_short() {
             futures::future::Either::Left(work)
@@ -74,6 +78,40 @@ impl PodWorker {
             };
             let _ = worker.tell(message).await;
         })
+    }
+
+    /// The step of the pod's trace that an action is. That of a report begins where it is put into the outbox.
+    fn step(&self, action: &Action) -> Span {
+        let name = match action {
+            Action::Volumes => "Edged mount volumes",
+            Action::Sandbox { .. } => "Edged create sandbox",
+            Action::Image { .. } => "Edged pull image",
+            Action::Start { .. } => "Edged start container",
+            Action::PostStart { .. } => "Edged postStart hook",
+            Action::PreStop { .. } => "Edged preStop hook",
+            Action::Stop { .. } => "Edged stop container",
+            Action::Resize { .. } => "Edged resize container",
+            Action::BoundPod => "Edged bound pod",
+            Action::StopSandbox { .. } => "Edged stop sandbox",
+            Action::RemoveSandbox { .. } => "Edged remove sandbox",
+            Action::RemoveContainer { .. } | Action::Reset { .. } => "Edged remove container",
+            Action::Teardown | Action::Unmount => "Edged unmount volumes",
+            Action::Report => return Span::none(),
+        };
+        let span = self.deps.env.traces().child(name, self.span.context());
+        match action {
+            Action::Image { container, image } => span
+                .with("k8s.container.name", || container.as_str())
+                .with("container.image.name", || image.as_str()),
+            Action::Start { container, .. } => span.with("k8s.container.name", || container.as_str()),
+            Action::PostStart { id }
+            | Action::PreStop { id, .. }
+            | Action::Stop { id, .. }
+            | Action::Resize { id }
+            | Action::RemoveContainer { id }
+            | Action::Reset { id } => span.with("container.id", || id.as_str()),
+            _ => span,
+        }
     }
 
     fn work(&mut self, action: &Action, pod: &Arc<ParsedPod>) -> Option<LocalBoxFuture<'static, Outcome>> {

@@ -74,6 +74,37 @@ fn the_start_is_kept_whoever_forgot_it() {
 }
 
 #[test]
+fn of_a_resize_it_is_told_when_it_was_found_and_its_time_moves_with_its_reason() {
+    let mut pod = pod(json!({}));
+    pod.pod.metadata.generation = Some(2);
+    let told = |reason: &str, generation: i64| -> PodStatus {
+        let mut old = json!({"type": "PodResizeInProgress", "status": "True", "observedGeneration": generation,
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "lastProbeTime": "2026-01-02T00:00:00Z"});
+        if !reason.is_empty() {
+            old["reason"] = json!(reason);
+        }
+        serde_json::from_value(json!({"conditions": [old]})).unwrap()
+    };
+    let state = SyncState { is_resizing: true, ..SyncState::default() };
+    let times = |old: Option<&PodStatus>| {
+        let status = status(&pod, &Intent::Run, &seen(vec![]), &state, old);
+        assert!(condition(&status, "Ready").get("lastProbeTime").is_none(), "{status}");
+        let resize = condition(&status, "PodResizeInProgress").clone();
+        let time = |key: &str| resize[key].as_str().unwrap().to_owned();
+        (time("lastTransitionTime"), time("lastProbeTime"))
+    };
+    let (now, first) = ("2027-01-15T08:00:00Z".to_owned(), "2026-01-01T00:00:00Z".to_owned());
+    assert_eq!(times(None), (now.clone(), now.clone()));
+    assert_eq!(
+        times(Some(&told("", 2))),
+        (first.clone(), "2026-01-02T00:00:00Z".into()),
+        "no look is a report"
+    );
+    assert_eq!(times(Some(&told("", 1))), (first, now.clone()), "another spec");
+    assert_eq!(times(Some(&told("Error", 2))), (now.clone(), now));
+}
+
+#[test]
 fn the_time_of_a_condition_moves_with_its_truth_only() {
     let pod = pod(json!({}));
     let old: PodStatus = serde_json::from_value(json!({"conditions": [
@@ -567,4 +598,60 @@ fn a_container_that_could_not_be_started_says_so_until_it_could() {
     memory.crashes.insert("c".into(), Duration::from_secs(10));
     memory.ended.insert("c-0".into(), Moment(Duration::from_secs(999)));
     assert_eq!(own(&memory)["state"]["waiting"]["reason"], "CrashLoopBackOff");
+}
+
+/// What a kubelet's `convertToAPIContainerStatuses` says of containers that `RestartAllContainers` removed.
+#[test]
+fn a_container_that_starts_again_with_all_others_has_the_last_end_that_it_had_if_it_waited() {
+    let pod = pod(json!({"containers": [{"name": "c", "image": "x"}, {"name": "d", "image": "x"}]}));
+    let exit =
+        |code: i32, id: &str| json!({"terminated": {"exitCode": code, "reason": "Error", "containerID": id}});
+    let known = |state: Value, last: Value| {
+        told(
+            json!({"phase": "Running", "containerStatuses": [{"name": "c", "image": "x", "imageID": "", "ready": false,
+            "restartCount": 3, "containerID": "containerd://old", "state": state, "lastState": last}]}),
+        )
+    };
+    let removed = SyncState { reset: ["c".to_owned()].into(), ..SyncState::default() };
+    let said = |state: &SyncState, seen_now: Vec<RuntimeContainer>, known: &PodStatus| {
+        let whole = status(&pod, &Intent::Run, &seen(seen_now), state, Some(known));
+        let own = &whole["containerStatuses"][0];
+        let last = &own["lastState"]["terminated"];
+        let next = SyncState { reported: Some(std::sync::Arc::new(known.clone())), ..state.clone() };
+        let words = (
+            own["state"]["waiting"]["reason"].as_str().unwrap_or_default().to_owned(),
+            format!("{} {}", last["exitCode"], last["reason"].as_str().unwrap_or_default()),
+            own["restartCount"].as_i64().unwrap(),
+        );
+        (words, next.next_attempt(&pod, "c", None), serde_json::from_value::<PodStatus>(whole).unwrap())
+    };
+    let restarting = ("RestartingAllContainers".to_owned(), "137 RestartingAllContainers".to_owned(), 4);
+    // It ran, or had ended as the rule says: told once, and counted once.
+    for state in [json!({"running": {}}), exit(42, "containerd://old")] {
+        let (words, _, reported) = said(&removed, Vec::new(), &known(state, json!({})));
+        assert_eq!(words, restarting);
+        let (words, attempt, _) = said(&removed, Vec::new(), &reported);
+        assert_eq!((words, attempt), (restarting.clone(), 4), "also when that was reported");
+        // After a restart of EdgeCore.
+        assert_eq!(said(&SyncState::default(), Vec::new(), &reported).0, restarting);
+        let mut again = instance(&pod, "c", "s", 4, RuntimeState::Running);
+        let (words, _, reported) = said(&SyncState::default(), vec![again.clone()], &reported);
+        assert_eq!(words, (String::new(), restarting.1.clone(), 4));
+        // Its next end leaves that behind.
+        again.exit_code = 1;
+        again.state = RuntimeState::Exited;
+        assert_eq!(said(&SyncState::default(), vec![again], &reported).0.1, restarting.1);
+    }
+    // It waited after a crash.
+    let waits = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    let (words, attempt, reported) = said(&removed, Vec::new(), &known(waits, exit(7, "containerd://old")));
+    assert_eq!((words, attempt), (("ContainerCreating".to_owned(), "7 Error".to_owned(), 3), 4));
+    let again = instance(&pod, "c", "s", 4, RuntimeState::Running);
+    assert_eq!(
+        said(&SyncState::default(), vec![again.clone()], &reported).0,
+        (String::new(), "7 Error".to_owned(), 4)
+    );
+    // It was made again before anything was reported of that.
+    let ended = known(exit(42, "containerd://old"), json!({}));
+    assert_eq!(said(&SyncState::default(), vec![again], &ended).0.1, "42 Error");
 }

@@ -22,7 +22,10 @@ const RENEWED_AFTER_RESTART: Duration = Duration::from_secs(300);
 /// 5 s: nobody but this node is asked while the cloud is out of reach, and a link may be up for seconds only.
 const RETRY_WITHOUT_CLOUD: Duration = Duration::from_secs(5);
 
-/// 24 h.
+/// One of so many parts of its life is left when a token is renewed: a kubelet does so when 80 % are over (`requiresRefresh`,
+/// `pkg/kubelet/token/token_manager.go`).
+const PARTS_OF_LIFE: i64 = 5;
+/// 24 h, after which it is renewed in any case (`maxTTL` there).
 const DAY_SECONDS: i64 = 24 * 3600;
 
 /// One token at hand.
@@ -136,10 +139,14 @@ async fn renew(
     }
 }
 
-/// A token with `left` seconds to live is renewed when a fifth of its whole life is left, and after a day in any case (the
-/// kubelet's `requiresRefresh`).
+/// How many seconds of its life a token has left when it is renewed.
+fn left_at_renewal(grant: &TokenGrant) -> i64 {
+    grant.lifetime_seconds / PARTS_OF_LIFE
+}
+
+/// A token with `left` seconds to live, and when it is renewed.
 fn cached(grant: TokenGrant, left: i64, now: Moment) -> CachedToken {
-    let usable = left.saturating_sub(grant.lifetime_seconds / 5).min(DAY_SECONDS);
+    let usable = left.saturating_sub(left_at_renewal(&grant)).min(DAY_SECONDS);
     let usable = Duration::from_secs(u64::try_from(usable).unwrap_or(0));
     CachedToken { token: grant.token, renew_at: now + usable.max(RETRY) }
 }
@@ -148,7 +155,7 @@ fn cached(grant: TokenGrant, left: i64, now: Moment) -> CachedToken {
 /// was kept by another clock.
 fn fresh_for(grant: &TokenGrant, unix: i64) -> Option<i64> {
     let left = grant.expires_unix.saturating_sub(unix);
-    (left > grant.lifetime_seconds / 5 && left <= grant.lifetime_seconds).then_some(left)
+    (left > left_at_renewal(grant) && left <= grant.lifetime_seconds).then_some(left)
 }
 
 fn unix(env: &Env) -> i64 {

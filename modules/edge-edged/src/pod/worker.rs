@@ -8,8 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use beehive::trace::Span;
 use beehive::{Actor, Capacity, Context, Fault, Moment, Policy};
+use contract::ids::PODS;
 use contract::pod_status::RESIZE_IN_PROGRESS;
+use contract::{ObjectKey, traced};
 use futures::future::AbortHandle;
 use serde_json::{Value, json};
 
@@ -91,6 +94,10 @@ pub(crate) struct PodWorker {
     pub(crate) recorded_rejection: Option<Intent>,
     /// Instances of which it was said that their restart waits.
     pub(crate) recorded_back_offs: BTreeSet<String>,
+    /// The step of the pod's trace that is under way: from an update that is followed until there is nothing to do.
+    pub(crate) span: Span,
+    /// Which it was last: it begins once.
+    traced: Option<[u8; 8]>,
 }
 
 impl PodWorker {
@@ -167,6 +174,8 @@ impl PodWorker {
             recorded_unsupported_fields: false,
             recorded_rejection: None,
             recorded_back_offs: BTreeSet::new(),
+            span: Span::none(),
+            traced: None,
         }
     }
 }
@@ -181,6 +190,7 @@ impl Actor for PodWorker {
             let text = format!("the worker of the pod failed and was restarted, {before} times by now");
             self.deps.event(&self.update.pod.id, EventType::Warning, "FailedSync", &text);
         }
+        self.follow_update();
         self.sync(cx);
         Ok(())
     }
@@ -231,6 +241,25 @@ impl PodWorker {
         self.state.forget_changed(&self.update.pod, &newer.pod);
         self.times.updated();
         self.update = newer;
+        self.follow_update();
+    }
+
+    /// Goes on with the trace of the update, if it is followed.
+    fn follow_update(&mut self) {
+        let (traces, id) = (self.deps.env.traces(), &self.update.pod.id);
+        if !traces.is_on() {
+            return;
+        }
+        let key = ObjectKey::new(PODS, &*id.namespace, &*id.name);
+        let parent = traces.of(|| traced::held(&key));
+        if parent.is_none() || parent.map(|parent| parent.span_id) == self.traced {
+            return;
+        }
+        let span = traces.child("Edged pod worker", parent).with("k8s.pod.uid", || id.uid.as_str());
+        let span = traced::named(span, &key);
+        traces.follow(|| traced::held(&key), span.context());
+        self.traced = span.context().map(|context| context.span_id);
+        self.span = span;
     }
 
     /// What failed for want of an object is tried again at once.
@@ -288,6 +317,9 @@ impl PodWorker {
             self.run(action, work, cx);
         }
         self.times.note(&self.state.busy, now, &self.deps.counts);
+        if self.state.busy.is_empty() {
+            self.span = Span::none();
+        }
         let at = self.next_wake(plan.wake.into_iter().chain(deadline));
         self.wake_at(at, now, cx);
     }

@@ -8,6 +8,7 @@ use futures::future::{Either, select};
 use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::{BodyExt as _, Empty};
+use httpclient::Dialect;
 use hyper::body::Bytes;
 use k8s_openapi::api::core::v1::HTTPGetAction;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -160,17 +161,28 @@ async fn get(
         std::io::ErrorKind::WouldBlock => HttpFault::Unasked(error.to_string()),
         _ => HttpFault::Failed(dial_error(&address, &error)),
     })?;
+    let ends = ends(&stream);
     if !url.tls {
-        return exchange(stream, url, host, headers).await;
+        return exchange((stream, &ends), url, host, headers).await;
     }
     let name = ServerName::try_from(url.host.clone());
     let name = name.map_err(|error| HttpFault::Failed(format!("{}: {error}", url.host)))?;
     let connector = tokio_rustls::TlsConnector::from(unverified()?);
     match connector.connect(name, stream).await {
-        Ok(stream) => exchange(stream, url, host, headers).await,
+        Ok(stream) => exchange((stream, &ends), url, host, headers).await,
         Err(error) if speaks_plain_http(&error) => Err(HttpFault::PlainHttp),
-        Err(error) => Err(HttpFault::Failed(system_error(&error))),
+        Err(error) => Err(HttpFault::Failed(broken(&error, &ends).unwrap_or_else(|| system_error(&error)))),
     }
+}
+
+/// Both ends of a connection, as Go names them.
+fn ends(stream: &tokio::net::TcpStream) -> String {
+    let said = |address: std::io::Result<std::net::SocketAddr>| address.map(|at| at.to_string());
+    format!(
+        "{}->{}",
+        said(stream.local_addr()).unwrap_or_default(),
+        said(stream.peer_addr()).unwrap_or_default()
+    )
 }
 
 /// What is no record of TLS at all comes, where HTTPS is asked for, from a server of HTTP.
@@ -180,7 +192,7 @@ fn speaks_plain_http(error: &std::io::Error) -> bool {
 }
 
 async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    (stream, ends): (impl AsyncRead + AsyncWrite + Unpin, &str),
     url: &Url,
     host: Option<&HeaderValue>,
     headers: &HeaderMap,
@@ -193,23 +205,49 @@ async fn exchange(
     let host = host.map_or_else(own, |host| Ok(host.clone()))?;
     request.headers_mut().insert(HOST, host);
     let (mut sender, connection) =
-        httpclient::handshake_title_case(stream).await.map_err(|error| failed(&error))?;
+        httpclient::handshake_as(Dialect::TitleCase, stream).await.map_err(|error| failed(&error))?;
     let talk = std::pin::pin!(async move {
-        let response = sender.send_request(request).await.map_err(|error| told(&error))?;
-        read(response).await
+        match sender.send_request(request).await {
+            Ok(response) => Ok(read(response, ends).await),
+            Err(error) => Err(error),
+        }
     });
-    match select(talk, std::pin::pin!(connection)).await {
-        Either::Left((answer, _)) => answer,
+    let (answer, ended) = match select(talk, std::pin::pin!(connection)).await {
+        Either::Left((answer, _)) => (answer, Ok(())),
         // All has come, and is yet to be read.
-        Either::Right((_, talk)) => talk.await,
+        Either::Right((ended, talk)) => (talk.await, ended),
+    };
+    answer.unwrap_or_else(|error| Err(HttpFault::Failed(told(&error, ended.as_ref().err(), ends))))
+}
+
+/// Why there is no answer, in Go's words. What ended a connection before the request was taken is the `connection`'s to say.
+fn told(error: &httpclient::Error, connection: Option<&hyper::Error>, ends: &str) -> String {
+    let is_canceled = match error {
+        httpclient::Error::Exchange(error) | httpclient::Error::Unsent(error) => error.is_canceled(),
+        _ => false,
+    };
+    let of_connection = connection.and_then(|ended| broken(ended, ends));
+    let of_either = broken(error, ends).or(of_connection);
+    let ended = error.is_incomplete_message() || is_canceled;
+    of_either.unwrap_or_else(|| if ended { "EOF".to_owned() } else { error.to_string() })
+}
+
+/// What the system said of a connection that broke, in Go's words; `None`: it was not the system.
+fn broken(error: &(dyn std::error::Error + 'static), ends: &str) -> Option<String> {
+    use std::io::ErrorKind;
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let system = causes.filter_map(|error| error.downcast_ref::<std::io::Error>()).next()?;
+    match system.kind() {
+        ErrorKind::UnexpectedEof => Some("EOF".to_owned()),
+        ErrorKind::BrokenPipe => Some(format!("write tcp {ends}: write: {}", system_error(system))),
+        _ if system.raw_os_error().is_some() => {
+            Some(format!("read tcp {ends}: read: {}", system_error(system)))
+        }
+        _ => None,
     }
 }
 
-fn told(error: &httpclient::Error) -> HttpFault {
-    HttpFault::Failed(if error.is_incomplete_message() { "EOF".to_owned() } else { error.to_string() })
-}
-
-async fn read(response: http::Response<hyper::body::Incoming>) -> Result<HttpAnswer, HttpFault> {
+async fn read(response: http::Response<hyper::body::Incoming>, ends: &str) -> Result<HttpAnswer, HttpFault> {
     let status = response.status().as_u16();
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (mut incoming, mut body) = (response.into_body(), Vec::new());
@@ -220,7 +258,7 @@ async fn read(response: http::Response<hyper::body::Incoming>) -> Result<HttpAns
             HttpFault::Body(if error.is_incomplete_message() {
                 "unexpected EOF".to_owned()
             } else {
-                error.to_string()
+                broken(&error, ends).unwrap_or_else(|| error.to_string())
             })
         })?;
         if let Some(data) = frame.data_ref() {

@@ -67,6 +67,13 @@ fn the_pod_that_takes_the_most_memory_beyond_its_request_goes_and_the_systems_st
             .set(|settings| rules(settings, |kubelet| kubelet.eviction_hard.memory_available = ALL))
             .start();
         until_pressed(&node, "MemoryPressure").await;
+        let report = node.node().unwrap();
+        let list = report["status"]["conditions"].as_array().unwrap();
+        let message = text(&list.iter().find(|own| own["type"] == "MemoryPressure").unwrap()["message"]);
+        assert!(
+            message.starts_with("edged has insufficient memory available: memory.available fell to "),
+            "{message}"
+        );
         // Nobody is taken but those who may.
         node.apply(&[pod("late", WAITS, json!({}))]).await;
         let late = node.until("late", "its refusal", |status| status["reason"] == "Evicted").await;

@@ -8,6 +8,9 @@ use crate::peer::Chain;
 use crate::session::ConnectInfo;
 use crate::tls::Tls;
 
+/// What is said of who came without one.
+const WANTS_CERTIFICATES: &str = "its client has no certificate, which every listener wants now";
+
 /// What proved who a client is, as far as it can be looked at again without the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Proof {
@@ -53,23 +56,50 @@ impl Access {
                 Some(true) => Verdict::Could,
                 Some(false) => Verdict::CouldNot("its client's certificate is not trusted any more"),
             },
-            _ if !self.has_open_place => {
-                Verdict::CouldNot("its client has no certificate, which every listener wants now")
-            }
-            (Proof::Password, Some(user)) => match (&self.password_file, &*self.users.borrow()) {
-                (None, _) => Verdict::CouldNot("there is no `passwordFile` any more to prove its user by"),
-                (Some(_), None) => Verdict::Unknown,
-                (Some(_), Some(users)) if users.hash(user).is_some() => Verdict::Could,
-                (Some(_), Some(_)) => Verdict::CouldNot("its user is none any more"),
-            },
-            (Proof::None, None) if !self.allow_anonymous => {
-                Verdict::CouldNot("its client is anonymous, and such may not connect any more")
-            }
-            (Proof::None, None) => Verdict::Could,
+            (Proof::Password, Some(user)) => self.judge_user(user),
+            (Proof::None, None) => self.judge_anonymous(),
             _ => Verdict::CouldNot("its client's name is not of the kind of its login"),
         };
         let has_rights = self.acl_file.is_none() || self.knows_acl.get();
         if verdict == Verdict::Could && !has_rights { Verdict::Unknown } else { verdict }
+    }
+
+    /// Whether a client of that name could connect now by what its session's client came with last: a session waits for nobody else. Which
+    /// certificate that would be is not asked: a new one of its user has the session, whatever has become of the one before.
+    pub(crate) fn judge_session(&self, client: &str, by: &AuthMethod) -> Verdict {
+        match (by, identity::parts(client).0) {
+            (AuthMethod::Certificate, Some(_)) if self.has_certified_place => Verdict::Could,
+            (AuthMethod::Certificate, _) => {
+                Verdict::CouldNot("its client has a certificate, and no listener asks for one any more")
+            }
+            (AuthMethod::Password(_) | AuthMethod::Restored, Some(user)) => self.judge_user(user),
+            (AuthMethod::None, None) => self.judge_anonymous(),
+            // A row of a release that did not say it.
+            (AuthMethod::None, Some(_)) => Verdict::Unknown,
+            (AuthMethod::Password(_) | AuthMethod::Restored, None) => {
+                Verdict::CouldNot("its client's name is not of the kind of its login")
+            }
+        }
+    }
+
+    fn judge_user(&self, user: &str) -> Verdict {
+        match (&self.password_file, &*self.users.borrow()) {
+            _ if !self.has_open_place => Verdict::CouldNot(WANTS_CERTIFICATES),
+            (None, _) => Verdict::CouldNot("there is no `passwordFile` any more to prove its user by"),
+            (Some(_), None) => Verdict::Unknown,
+            (Some(_), Some(users)) if users.hash(user).is_some() => Verdict::Could,
+            (Some(_), Some(_)) => Verdict::CouldNot("its user is none any more"),
+        }
+    }
+
+    fn judge_anonymous(&self) -> Verdict {
+        if !self.has_open_place {
+            Verdict::CouldNot(WANTS_CERTIFICATES)
+        } else if self.allow_anonymous {
+            Verdict::Could
+        } else {
+            Verdict::CouldNot("its client is anonymous, and such may not connect any more")
+        }
     }
 }
 
@@ -126,5 +156,39 @@ mod tests {
         let tls = MqttTls { enable: true, client_ca_file: "/ca".into(), ..MqttTls::default() };
         let found = all(&EventBus { mqtt_server_internal: String::new(), tls, ..file }, users);
         assert!(found[..3].iter().all(|one| no(*one)) && found[3] == Verdict::Unknown, "{found:?}");
+    }
+
+    #[test]
+    fn a_session_waits_for_a_client_that_could_come_and_for_no_other() {
+        let ways = [
+            ("a", AuthMethod::None),
+            ("user=plc;a", AuthMethod::Restored),
+            ("user=gone;a", AuthMethod::Restored),
+            ("user=plc;a", AuthMethod::Certificate),
+            ("user=plc;a", AuthMethod::None),
+        ];
+        let kept = |settings: &EventBus, has_users: bool| {
+            let access = Access::new(settings);
+            if has_users {
+                access.set_users(Users::parse(PLC).unwrap());
+            }
+            ways.iter()
+                .map(|(client, by)| !matches!(access.judge_session(client, by), Verdict::CouldNot(_)))
+                .collect::<Vec<_>>()
+        };
+        let file = EventBus { password_file: "/p".into(), ..EventBus::default() };
+        assert_eq!(kept(&EventBus::default(), false), [true, false, false, false, true]);
+        assert_eq!(kept(&file, false), [true, true, true, false, true], "nobody has understood the file");
+        assert_eq!(kept(&file, true), [true, true, false, false, true]);
+        let no_strangers = EventBus { allow_anonymous: false, ..file.clone() };
+        assert_eq!(kept(&no_strangers, true), [false, true, false, false, true]);
+        // Rights are another thing: a session is not lost with them.
+        let with_acl = EventBus { acl_file: "/a".into(), ..file.clone() };
+        assert_eq!(kept(&with_acl, true), [true, true, false, false, true]);
+        let tls = MqttTls { enable: true, client_ca_file: "/ca".into(), ..MqttTls::default() };
+        let both = EventBus { tls: tls.clone(), ..file.clone() };
+        assert_eq!(kept(&both, true), [true, true, false, true, true]);
+        let certified = EventBus { mqtt_server_internal: String::new(), tls, ..file };
+        assert_eq!(kept(&certified, true), [false, false, false, true, true]);
     }
 }

@@ -170,8 +170,10 @@ impl Files {
             settle(shared, watched, news.and_then(|all| shared.tls.take(&all, &shared.broker)));
         }
         if is_new {
+            let mut broker = shared.broker.borrow_mut();
+            broker.judge_sessions(|client, by| shared.access.judge_session(client, by));
             let verdict = |client: &str, proof: &Proof| shared.access.judge(client, proof, &shared.tls);
-            shared.broker.borrow_mut().judge_wills(verdict);
+            broker.judge_wills(verdict);
         }
     }
 
@@ -217,7 +219,6 @@ fn take_users(shared: &Shared, all: &[Content]) -> Result<(), FileDefect> {
                 if shared.access.still(user, hash) { None } else { Some(!shared.access.knows(user)) }
             },
         );
-    broker.forget_users(|user| shared.access.knows(user));
     if cut > 0 {
         tracing::info!(cut, "users that are gone or have another password are disconnected");
     }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{Broker, ClientId, Pending, Published};
 use crate::identity::{self, Owner};
 use crate::message::Message;
-use crate::session::{CloseReason, Delivery, EnqueueOutcome, Subscription};
+use crate::session::{CloseReason, Delivery, EnqueueOutcome, Session, Subscription};
 use crate::{plan, topic};
 
 /// A client that gets a message.
@@ -38,9 +38,9 @@ impl Broker {
         self.publish(message, false);
     }
 
-    /// Bytes that all sessions hold for their clients.
+    /// Bytes that are held for clients, those that several of them get once.
     pub(crate) fn held(&self) -> usize {
-        self.sessions.values().map(|session| session.held()).sum()
+        self.held.sum()
     }
 
     /// Sends a message on its way.
@@ -48,8 +48,7 @@ impl Broker {
         if !topic::is_brokers_own(&message.topic) {
             self.counts.message_in();
         }
-        let message = Rc::new(message);
-        let change = if retain { self.retain(&message) } else { None };
+        let change = if retain { self.retain(&Rc::new(message.clone())) } else { None };
         let is_not_retained = retain && change.is_none();
         let (targets, mut missing, looks) = self.targets(&message);
         if !missing.is_empty() && !self.has_to_ask(&message.router_form) {
@@ -58,6 +57,8 @@ impl Broker {
         if targets.is_empty() {
             return Published { change, has_subscribers: false, is_not_retained, looks, queued: None };
         }
+        // What is retained has a bound of its own.
+        let message = Rc::new(message.counted_in(&self.held));
         let stays = |target: &Target| {
             target.delivery.qos > 0
                 && self.sessions.get(&target.client).is_some_and(|session| session.is_persistent())
@@ -147,7 +148,7 @@ impl Broker {
     pub(super) fn deliver(&mut self, client: &ClientId, message: &Rc<Message>, delivery: Delivery) {
         let Some(session) = self.sessions.get_mut(client) else { return };
         match session.put(message, delivery) {
-            EnqueueOutcome::Queued if session.held() > plan::HELD_LITTLE => self.relieve(),
+            EnqueueOutcome::Queued if session.held_in_all() > plan::HELD_LITTLE => self.relieve(),
             EnqueueOutcome::Queued | EnqueueOutcome::NotKept => {}
             EnqueueOutcome::Dropped => self.counts.qos0_dropped(client, &message.topic),
             EnqueueOutcome::Lost => self.counts.qos1_lost(client, &message.topic),
@@ -155,20 +156,23 @@ impl Broker {
     }
 
     /// Makes the session that holds most give way if all together hold too much; one of the anonymous clients' if they
-    /// have more than their share.
+    /// have more than their share. What several sessions hold is there once, and so it counts: subscribers of the same large
+    /// messages do not push each other out.
     fn relieve(&mut self) {
-        let (mut all, mut anonymous) = (0, 0);
+        let is_going = |session: &Session| session.handle.as_ref().is_some_and(|handle| handle.is_closing());
+        let (mut going, mut anonymous) = (0, 0);
         for (client, session) in &self.sessions {
-            all += session.held();
-            anonymous += if identity::owner(client) == Owner::Anonymous { session.held() } else { 0 };
+            // It lets go when its connection's turn comes.
+            going += if is_going(session) { session.held_in_all() } else { 0 };
+            anonymous += if identity::owner(client) == Owner::Anonymous { session.held_in_all() } else { 0 };
         }
-        if all <= plan::HELD_BYTES {
+        if self.held().saturating_sub(going) <= plan::HELD_BYTES {
             return;
         }
         let from_anonymous = anonymous > self.quotas.quota(&Owner::Anonymous, plan::HELD_BYTES);
         let may = |client: &ClientId| !from_anonymous || identity::owner(client) == Owner::Anonymous;
-        let held = self.sessions.iter_mut().filter(|(client, _)| may(client));
-        let Some((client, session)) = held.max_by_key(|(_, session)| session.held()) else {
+        let held = self.sessions.iter_mut().filter(|(client, session)| may(client) && !is_going(session));
+        let Some((client, session)) = held.max_by_key(|(_, session)| session.held_in_all()) else {
             return;
         };
         let lost = session.give_up();

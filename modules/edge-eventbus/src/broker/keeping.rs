@@ -7,8 +7,7 @@ use beehive::Moment;
 use edge_store::{Row, Table, Write};
 
 use super::{Broker, ClientId};
-use crate::access::AuthMethod;
-use crate::identity;
+use crate::access::{AuthMethod, Verdict};
 use crate::message::Clocks;
 use crate::packet::Will;
 use crate::session::{ConnectionHandle, Restored, RowKey, Session};
@@ -48,6 +47,7 @@ impl Broker {
             self.departures += 1;
             let mut session = session.with_queue(self.queue);
             (session.left, session.left_at) = (self.departures, clocks.now);
+            session.count_in(&self.held);
             self.sessions.insert(Rc::clone(&id), session);
             self.join_restored(&id);
         }
@@ -56,16 +56,19 @@ impl Broker {
         }
     }
 
-    /// Users that are no more leave no session and no will behind, also where their clients have not come since the start.
-    pub(crate) fn forget_users(&mut self, is_known: impl Fn(&str) -> bool) {
-        self.forget_wills(&is_known);
-        let of_none = |(client, session): (&ClientId, &Session)| {
-            let by_password = session.auth_method == AuthMethod::Restored;
-            let gone = identity::parts(client).0.is_some_and(|user| !is_known(user));
-            (by_password && gone).then(|| Rc::clone(client))
+    /// Settings or files have been read: who could not connect now leaves no session behind, nor the will that waits for its end, also where
+    /// he has not come since the start.
+    pub(crate) fn judge_sessions(&mut self, verdict: impl Fn(&str, &AuthMethod) -> Verdict) {
+        let judged = |(client, session): (&ClientId, &Session)| {
+            let verdict = session.handle.is_none().then(|| verdict(client, &session.auth_method))?;
+            if let Verdict::CouldNot(why) = verdict { Some((Rc::clone(client), why)) } else { None }
         };
-        let gone: Vec<ClientId> = self.sessions.iter().filter_map(of_none).collect();
-        gone.iter().for_each(|client| self.forget(client));
+        let gone: Vec<(ClientId, &str)> = self.sessions.iter().filter_map(judged).collect();
+        for (client, why) in gone {
+            self.counts.session_refused(&client, why);
+            self.drop_will(&client);
+            self.forget(&client);
+        }
     }
 
     /// Whether there is something for the store, and whether somebody waits for that.

@@ -12,7 +12,7 @@ use crate::events;
 use crate::packet::{FilterRequest, Version};
 use crate::rumqttd_router::RouterRx;
 use crate::topic;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use edge_store::{Row, Table, Write};
 
 fn message(topic: &str, payload: &str) -> Message {

@@ -9,7 +9,6 @@ use edge_store::Row;
 
 use super::{Broker, ClientId};
 use crate::access::{Proof, Verdict};
-use crate::identity;
 use crate::packet::Will;
 use crate::session::{ConnectionHandle, PendingWill};
 
@@ -93,7 +92,7 @@ impl Broker {
     }
 
     /// Whatever a client that is away has left is not said.
-    fn drop_will(&mut self, client: &ClientId) {
+    pub(super) fn drop_will(&mut self, client: &ClientId) {
         self.unjudged.remove(client);
         self.wills.remove(client);
         if let Some(session) = self.sessions.get_mut(client) {
@@ -101,13 +100,6 @@ impl Broker {
         }
         self.due_wills.retain(|(owner, _)| owner != client);
         self.to_store.notify_one();
-    }
-
-    /// Users that are no more have no last word.
-    pub(super) fn forget_wills(&mut self, is_known: impl Fn(&str) -> bool) {
-        let is_gone = |client: &&ClientId| identity::parts(client).0.is_some_and(|user| !is_known(user));
-        let gone: Vec<ClientId> = self.wills.by_password().filter(is_gone).map(Rc::clone).collect();
-        gone.iter().for_each(|client| self.drop_will(client));
     }
 
     /// The broker ends. No client is let in from now on. Returns the wills of those that are connected, in the order of their names; one

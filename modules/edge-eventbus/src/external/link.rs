@@ -14,6 +14,7 @@ use super::state::{LinkStates, Role};
 use super::{ExternalSettings, dial};
 use crate::error::{ConnectionError, MalformedPacket};
 use crate::incoming::{Skipped, fetch};
+use crate::outbox::Outbox;
 use crate::outgoing::write_all;
 use crate::packet::as_client::{self, FromBroker, Hello};
 use crate::packet::{Publish, Version, puback};
@@ -56,7 +57,7 @@ pub(super) trait Part {
     fn begin(&self, handle: &Rc<ConnectionHandle>, is_present: bool);
 
     /// Writes what is to be said, what was sent by `handle` first.
-    fn fill(&self, handle: &ConnectionHandle, out: &mut BytesMut, now: Moment);
+    fn fill(&self, handle: &ConnectionHandle, out: &mut Outbox, now: Moment);
 
     /// The broker says something.
     async fn hear(&self, packet: FromBroker) -> Result<Heard, LinkFault>;
@@ -129,7 +130,7 @@ async fn converse<P: Part>(link: Link, part: &P, links: &LinkStates, env: &Env) 
     let handle = ConnectionHandle::of(ConnectInfo::default());
     part.begin(&handle, is_present);
     links.up(P::ROLE, &handle);
-    let fill = |out: &mut BytesMut, now| {
+    let fill = |out: &mut Outbox, now| {
         part.fill(&handle, out, now);
         false
     };

@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use beehive::{Env, Fault, Moment};
-use bytes::BytesMut;
 use edge_store::{Row, Store};
 use tokio::sync::{Mutex, Notify};
 
@@ -16,6 +15,7 @@ use crate::identity::EXTERNAL;
 use crate::keeper::STORE_PAUSE;
 use crate::kept_time::KeptTime;
 use crate::message::Message;
+use crate::outbox::Outbox;
 use crate::plan;
 use crate::session::{ConnectionHandle, Delivery, EnqueueOutcome, KEPT_FOR_EVER, Restored, Session};
 
@@ -76,7 +76,7 @@ impl Outbound {
         self.session.borrow_mut().handle = None;
     }
 
-    pub(super) fn fill(&self, out: &mut BytesMut, now: Moment) {
+    pub(super) fn fill(&self, out: &mut Outbox, now: Moment) {
         let count = self.session.borrow_mut().fill(out, now);
         self.counts.messages_out(count);
     }

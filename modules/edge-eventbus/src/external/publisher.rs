@@ -3,13 +3,13 @@
 use std::rc::Rc;
 
 use beehive::Moment;
-use bytes::BytesMut;
 
 use super::ExternalSettings;
 use super::fault::LinkFault;
 use super::link::{Heard, Part};
 use super::outbound::Outbound;
 use super::state::Role;
+use crate::outbox::Outbox;
 use crate::packet::Publish;
 use crate::packet::as_client::{FromBroker, Hello};
 use crate::session::ConnectionHandle;
@@ -37,7 +37,7 @@ impl Part for Publisher {
         self.outbound.attach(handle);
     }
 
-    fn fill(&self, _handle: &ConnectionHandle, out: &mut BytesMut, now: Moment) {
+    fn fill(&self, _handle: &ConnectionHandle, out: &mut Outbox, now: Moment) {
         self.outbound.fill(out, now);
     }
 

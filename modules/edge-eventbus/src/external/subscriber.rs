@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use beehive::Moment;
-use bytes::BytesMut;
 
 use super::ExternalSettings;
 use super::fault::LinkFault;
@@ -12,6 +11,7 @@ use super::link::{Heard, Part, Settling};
 use super::state::Role;
 use crate::identity::EXTERNAL;
 use crate::intake::Intake;
+use crate::outbox::{Outbox, PacketSink as _};
 use crate::packet::Publish;
 use crate::packet::as_client::{self, FromBroker, Hello};
 use crate::plan;
@@ -102,9 +102,9 @@ impl Part for Subscriber {
         });
     }
 
-    fn fill(&self, handle: &ConnectionHandle, out: &mut BytesMut, _now: Moment) {
+    fn fill(&self, handle: &ConnectionHandle, out: &mut Outbox, _now: Moment) {
         for packet in handle.control() {
-            out.extend_from_slice(&packet);
+            out.head().extend_from_slice(&packet);
         }
     }
 

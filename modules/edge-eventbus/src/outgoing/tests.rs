@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::access::Acl;
@@ -54,9 +54,9 @@ fn read(env: &Env, broker: &Rc<RefCell<Broker>>, (id, handle): &Client, acks: us
     let (for_writer, came) = (Rc::clone(broker), Rc::clone(&open));
     let (own_env, own_id, own_handle) = (env.clone(), Rc::clone(id), Rc::clone(handle));
     env.spawn(async move {
-        let fill = |out: &mut BytesMut, now| {
+        let fill = |out: &mut Outbox, now| {
             let more = for_writer.borrow_mut().fill(&own_id, &own_handle, out, now);
-            let mut all = out.clone();
+            let mut all = out.head().clone();
             while let Some(packet) = next_identifier(&mut all) {
                 came.borrow_mut().extend(packet);
             }
@@ -144,5 +144,90 @@ fn a_client_that_keeps_up_gets_everything_and_is_waited_for_again_in_time() {
         assert!((7 * SECOND..9 * SECOND).contains(&took), "{took:?}");
         let counts = broker.borrow().counts.clone();
         assert_eq!((counts.of(events::QOS1_LOST), counts.of(events::CLIENT_CUT_OFF)), (0, 0));
+    });
+}
+
+/// A client whose socket holds little, and which reads `bytes` each second of what comes.
+async fn write_to_a_slow_reader(env: &Env, bytes: usize, until: usize) -> Result<usize, ConnectionError> {
+    use tokio::io::AsyncReadExt as _;
+    let payload = Bytes::from(vec![7; 1 << 20]);
+    let handle = ConnectionHandle::of(ConnectInfo::default());
+    let (mut socket, mut other) = tokio::io::duplex(4096);
+    let mut left = Some(payload);
+    let fill = |out: &mut Outbox, _: Moment| {
+        left.take().iter().for_each(|payload| out.put_payload(payload));
+        false
+    };
+    let reading = async {
+        let (mut read, mut some) = (0, vec![0; bytes]);
+        while read < until {
+            env.sleep(SECOND).await;
+            read += other.read(&mut some).await.unwrap();
+        }
+        read
+    };
+    tokio::select! {
+        end = write_all(env, &handle, &mut socket, fill) => Err(end),
+        read = reading => Ok(read),
+    }
+}
+
+/// mosquitto gives a slow client its large message, too. Cut off in the middle of it a client comes again and never gets it.
+#[test]
+fn a_client_that_takes_a_large_message_slowly_gets_all_of_it_and_one_that_takes_nothing_is_cut_off() {
+    run(async |env, _| {
+        let (whole, began) = (1 << 20, env.now());
+        assert_eq!(write_to_a_slow_reader(&env, 4096, whole).await.unwrap(), whole);
+        assert!(env.now().since(began) > 10 * plan::WRITE_DEADLINE);
+        let stuck = write_to_a_slow_reader(&env, 100, whole).await;
+        assert!(matches!(stuck, Err(ConnectionError::Stuck)), "100 bytes a second: {stuck:?}");
+    });
+}
+
+/// Ten panels show the pictures of one camera, and none of them reads for a while.
+#[test]
+fn subscribers_of_the_same_large_messages_do_not_push_each_other_out() {
+    run(async |env, broker| {
+        let panels: Vec<Client> = (0..10).map(|n| client(&broker, &format!("panel-{n}"), &["t"])).collect();
+        let picture = |n: u8| Bytes::from(vec![n; 1 << 20]);
+        let publish = |n: u8| {
+            let message = Message::of_node("t".into(), picture(n), 1, false);
+            broker.borrow_mut().publish(message, false);
+        };
+        (0..4).for_each(publish);
+        let counts = broker.borrow().counts.clone();
+        assert_eq!((counts.of(events::CLIENT_CUT_OFF), counts.of(events::QOS1_LOST)), (0, 0));
+        assert_eq!(broker.borrow().held(), 4 << 20, "each is there once");
+        // A queue has its bound, and what is beyond it is lost for that client.
+        (4..6).for_each(publish);
+        assert_eq!((counts.of(events::CLIENT_CUT_OFF), counts.of(events::QOS1_LOST)), (0, 20));
+        // What a client is half-way through reading counts, too.
+        let mut out = Outbox::default();
+        broker.borrow_mut().fill(&panels[0].0, &panels[0].1, &mut out, env.now());
+        for (id, handle) in &panels {
+            broker.borrow_mut().detach(id, handle, env.now());
+        }
+        assert_eq!(broker.borrow().held(), 1 << 20);
+        drop(out);
+        assert_eq!(broker.borrow().held(), 0);
+    });
+}
+
+/// Clients that hold different messages still have one bound together.
+#[test]
+fn what_all_clients_hold_together_has_a_bound_and_who_holds_most_gives_way() {
+    run(async |_env, broker| {
+        let clients: Vec<Client> =
+            (0..6).map(|n| client(&broker, &format!("c{n}"), &[format!("t{n}").as_str()])).collect();
+        for n in 0..6 {
+            for _ in 0..4 {
+                let message = Message::of_node(format!("t{n}"), Bytes::from(vec![n; 1 << 20]), 1, false);
+                broker.borrow_mut().publish(message, false);
+            }
+        }
+        let counts = broker.borrow().counts.clone();
+        let gone = clients.iter().filter(|(_, handle)| handle.is_closing()).count();
+        assert_eq!((counts.of(events::CLIENT_CUT_OFF), gone), (2, 2));
+        assert!(broker.borrow().held() <= plan::HELD_BYTES, "{}", broker.borrow().held());
     });
 }

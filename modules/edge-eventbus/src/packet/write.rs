@@ -10,6 +10,7 @@ use super::properties::{
 };
 use super::{ConnectCode, Version};
 use crate::message::Message;
+use crate::outbox::PacketSink;
 use crate::plan;
 
 /// What CONNACK tells a client of MQTT 5 beside its code.
@@ -153,7 +154,7 @@ pub(crate) struct Outgoing<'a> {
 
 /// Writes a PUBLISH. One of more than `most` bytes is not written, which is the answer.
 pub(crate) fn put_publish(
-    out: &mut BytesMut,
+    into: &mut impl PacketSink,
     publish: Outgoing<'_>,
     version: Version,
     now: Moment,
@@ -185,6 +186,7 @@ pub(crate) fn put_publish(
     if 1 + length_size(body) + body > most {
         return false;
     }
+    let out = into.head();
     out.put_u8(0x30 | (u8::from(again) << 3) | (qos << 1) | u8::from(retain));
     put_length(out, body);
     put_text(out, topic);
@@ -196,7 +198,7 @@ pub(crate) fn put_publish(
         out.put_slice(&properties);
         out.put_slice(handed_on);
     }
-    out.put_slice(&message.payload);
+    into.put_payload(&message.payload);
     aliases.written(&message.topic, form);
     true
 }

@@ -82,6 +82,8 @@ pub(crate) struct ConnectionHandle {
     pub(crate) will: RefCell<Option<Rc<Will>>>,
     /// Its writer is half-way through a packet: nothing else may be written.
     pub(crate) writing: Cell<bool>,
+    /// Bytes that its writer has taken and the socket has not.
+    pub(crate) unwritten: Cell<usize>,
 }
 
 /// Why the broker ends a connection.

@@ -1,19 +1,19 @@
 //! From a session's queue to its client, and what the client says of that.
 
 use beehive::Moment;
-use bytes::BytesMut;
 
 use super::{ConnectInfo, Delivery, Flying, Queued, RowKey, Session};
+use crate::outbox::PacketSink;
 use crate::packet::{self, Outgoing, Packet};
 use crate::plan;
 
 impl Session {
     /// Writes what may go out now; returns how many messages. What has expired, or is larger than the client takes, is left
     /// out.
-    pub(crate) fn fill(&mut self, out: &mut BytesMut, now: Moment) -> u64 {
+    pub(crate) fn fill(&mut self, out: &mut impl PacketSink, now: Moment) -> u64 {
         let Some(handle) = self.handle.clone() else { return 0 };
         for packet in handle.control() {
-            out.extend_from_slice(&packet);
+            out.head().extend_from_slice(&packet);
         }
         let ConnectInfo { version, packet_maximum: most, .. } = handle.connect_info;
         let mut aliases = handle.aliases.borrow_mut();
@@ -21,7 +21,7 @@ impl Session {
         while self.written < window
             && let Some(Flying { pkid, is_begun, queued, .. }) = self.inflight.get_mut(self.written)
         {
-            if out.len() >= plan::WRITE_BYTES {
+            if out.size() >= plan::WRITE_BYTES {
                 return 0;
             }
             let fits = match queued {
@@ -31,7 +31,7 @@ impl Session {
                     packet::put_publish(out, queued.outgoing(*pkid, true), version, now, most, &mut aliases)
                 }
                 None => {
-                    out.extend_from_slice(&packet::pubrel(*pkid, version, 0));
+                    out.head().extend_from_slice(&packet::pubrel(*pkid, version, 0));
                     true
                 }
             };
@@ -42,7 +42,7 @@ impl Session {
             }
         }
         let mut count = 0;
-        while out.len() < plan::WRITE_BYTES {
+        while out.size() < plan::WRITE_BYTES {
             if self.queue.front().is_none_or(|next| self.has_to_wait(next, window)) {
                 break;
             }

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use beehive::defect::{self, Defect};
 use beehive::link::Capabilities;
-use beehive::{Address, Context, Fault};
+use beehive::trace::{self, Span, Traces};
+use beehive::{Address, AskError, Context, Fault};
 use contract::devicecontroller::DeviceUp;
 use contract::edgecontroller::EdgeUp;
 use contract::metamanager::MetaMsg;
 use contract::report::OutboxQueue;
 use contract::router::RouterUp;
 use contract::uplink::TaskUp;
-use contract::{Upload, capability};
+use contract::{Report, Upload, capability, traced};
 use edge_store::{OutboxRow, Write};
 
 use super::MetaManager;
@@ -111,7 +112,7 @@ impl MetaManager {
             let confirmed = match queue {
                 OutboxQueue::Rules => send_to_rules(delivery, &cloud).await,
                 OutboxQueue::Node | OutboxQueue::Devices | OutboxQueue::Telemetry | OutboxQueue::Tasks => {
-                    send(delivery, &cloud).await
+                    send(delivery, &cloud, env.traces()).await
                 }
             };
             let _ = myself.tell(MetaMsg::Delivered { queue, delivery: number, confirmed }).await;
@@ -281,8 +282,35 @@ async fn send_to_rules(delivery: Delivery, cloud: &CloudAddresses) -> Option<Vec
     }
 }
 
+/// The reports of a message that somebody follows, by their places in it.
+struct Followed(Vec<(usize, Span)>);
+
+impl Followed {
+    fn of(reports: &[Report], traces: &Traces) -> Followed {
+        if !traces.is_on() {
+            return Followed(Vec::new());
+        }
+        let spans = reports.iter().enumerate().filter_map(|(place, Report { report, .. })| {
+            let key = report.newest_key()?;
+            let span = traces.child("MetaManager deliver", traces.of(|| traced::reported(&key)));
+            span.is_followed().then(|| (place, span.with("kubehive.report", || key)))
+        });
+        Followed(spans.collect())
+    }
+
+    /// Waits for the answer, or says that there was none.
+    async fn until<T>(mut self, ask: impl Future<Output = Result<T, AskError>>) -> Result<T, AskError> {
+        let parts = self.0.iter().filter_map(|(place, span)| Some((*place, span.context()?)));
+        let answered = trace::with_parts(parts, ask).await;
+        if let Err(error) = &answered {
+            self.0.iter_mut().for_each(|(_, span)| span.fail(|| error.to_string()));
+        }
+        answered
+    }
+}
+
 /// The rows that need not be sent any more; `None` when there is none.
-async fn send(delivery: Delivery, cloud: &CloudAddresses) -> Option<Vec<i64>> {
+async fn send(delivery: Delivery, cloud: &CloudAddresses, traces: &Traces) -> Option<Vec<i64>> {
     let Delivery {
         edge: to_edge,
         device: to_device,
@@ -296,18 +324,20 @@ async fn send(delivery: Delivery, cloud: &CloudAddresses) -> Option<Vec<i64>> {
         if to_edge.is_empty() {
             return Vec::new();
         }
+        let followed = Followed::of(&to_edge, traces);
         let ask =
             cloud.edge.ask(DELIVERY_DEADLINE, |reply| EdgeUp::Reports { reports: to_edge.into(), reply });
-        ask.await.unwrap_or_default()
+        followed.until(ask).await.unwrap_or_default()
     };
     let for_device = async {
         if to_device.is_empty() {
             return Vec::new();
         }
+        let followed = Followed::of(&to_device, traces);
         let ask = cloud
             .device
             .ask(DELIVERY_DEADLINE, |reply| DeviceUp::Reports { reports: to_device.into(), reply });
-        ask.await.unwrap_or_default()
+        followed.until(ask).await.unwrap_or_default()
     };
     let for_tasks = async {
         if of_tasks.is_empty() {

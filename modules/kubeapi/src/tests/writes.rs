@@ -48,6 +48,33 @@ async fn a_namespaces_own_finalizers_have_their_own_door() {
 }
 
 #[tokio::test]
+async fn what_a_definition_keeps_as_it_was_made_is_kept_so() {
+    let server = server().await;
+    let mut definition = things();
+    let rule = |rule: &str| json!([{"rule": rule, "message": "make another one"}]);
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = json!({
+        "type": "object", "x-kubernetes-validations": rule("has(self.spec) == has(oldSelf.spec)"),
+        "properties": {"spec": {
+            "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+            "x-kubernetes-validations": rule("self == oldSelf"),
+        }},
+    });
+    server.ok(Method::POST, DEFINITIONS, definition).await;
+    let thing =
+        json!({"apiVersion": "x.io/v1", "kind": "Thing", "metadata": {"name": "a"}, "spec": {"k": 1}});
+    server.ok(Method::POST, THINGS, thing).await;
+    let uri = format!("{THINGS}/a");
+    for spec in [json!({"k": 2}), json!({"other": 1}), Value::Null] {
+        let (code, answer) = server.patch(&uri, "merge", json!({ "spec": spec })).await;
+        assert_eq!(code, 422, "{spec}: {answer}");
+        assert!(answer["message"].as_str().unwrap().contains("make another one"), "{answer}");
+    }
+    let (code, _) =
+        server.patch(&uri, "merge", json!({"spec": {"k": 1}, "metadata": {"labels": {"a": "b"}}})).await;
+    assert_eq!(code, 200);
+}
+
+#[tokio::test]
 async fn a_scale_is_a_number_or_refused() {
     let server = server().await;
     const SETS: &str = "/apis/apps/v1/namespaces/d/replicasets";

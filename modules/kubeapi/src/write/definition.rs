@@ -40,25 +40,27 @@ pub(super) fn establish(definition: &mut Value, now: &str) {
 /// What its author should hear of a definition: rules in CEL that are kept and never looked at.
 pub(super) fn warnings(kind: &ServedKind, definition: &Value) -> Option<String> {
     let versions = kind.is(resource::CUSTOM_RESOURCE_DEFINITIONS).then(|| list(definition, "/spec/versions"));
-    let rules: usize = versions?.iter().map(unheld_rules).sum();
+    let schemas = versions?.iter().filter_map(|version| version.pointer("/schema/openAPIV3Schema"));
+    let rules: usize = schemas.map(|schema| unheld_rules(schema, false)).sum();
     (rules > 0).then(|| {
         format!(
-            "{rules} rules of x-kubernetes-validations are kept and hold nothing here: this server evaluates no CEL but the rule `false`"
+            "{rules} rules of x-kubernetes-validations are kept and hold nothing here: this server evaluates no CEL but the rules `false`, `self == oldSelf` and `has(self.FIELD) == has(oldSelf.FIELD)`, the latter two not in lists"
         )
     })
 }
 
 /// How many rules there are that nothing is held against, however deep.
-fn unheld_rules(schema: &Value) -> usize {
-    match schema {
-        Value::Object(fields) => {
-            let rules = list(schema, "/x-kubernetes-validations").iter();
-            let own = rules.filter(|rule| !structural_schema::is_held(rule)).count();
-            own + fields.values().map(unheld_rules).sum::<usize>()
-        }
-        Value::Array(items) => items.iter().map(unheld_rules).sum(),
-        _ => 0,
-    }
+fn unheld_rules(schema: &Value, is_in_list: bool) -> usize {
+    let rules = list(schema, "/x-kubernetes-validations").iter();
+    let own = rules.filter(|rule| !structural_schema::is_held(rule, is_in_list)).count();
+    let below = schema["properties"].as_object().into_iter().flat_map(|fields| fields.values());
+    let below =
+        below.chain(schema.get("additionalProperties")).map(|schema| unheld_rules(schema, is_in_list));
+    let others = ["allOf", "anyOf", "oneOf"]
+        .into_iter()
+        .flat_map(|name| schema[name].as_array().into_iter().flatten());
+    let others = others.chain(schema.get("items")).chain(schema.get("not"));
+    own + below.sum::<usize>() + others.map(|schema| unheld_rules(schema, true)).sum::<usize>()
 }
 
 impl<S: Store> Api<S> {

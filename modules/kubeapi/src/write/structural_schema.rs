@@ -32,9 +32,11 @@ impl CustomKind {
         Defaults { bytes: 0, steps: 0 }.fill(object, &self.schema)
     }
 
-    /// Everything that the schema does not allow.
-    pub(super) fn validate(&self, object: &Value) -> Vec<FieldError> {
-        validation::causes(object, &self.schema)
+    /// Everything that the schema does not allow of an object, and of one that was `old`.
+    pub(super) fn validate(&self, old: Option<&Value>, object: &Value) -> Vec<FieldError> {
+        let mut causes = validation::causes(object, &self.schema);
+        causes.extend(old.into_iter().flat_map(|old| validation::changes(old, object, &self.schema)));
+        causes
     }
 }
 

@@ -43,7 +43,7 @@ enum AttemptEnd {
     Broken(String),
     /// Whoever it was read as needs it no more.
     Moved,
-    /// There was no room for a watch.
+    /// There was no room for a watch, or for the object.
     Unwatched,
 }
 
@@ -195,8 +195,12 @@ impl WatchAttempt<'_> {
                 return Err(AttemptEnd::Broken("a list without a version".to_owned()));
             };
             match listed.items.into_iter().find(|object| self.is_it(object)) {
-                Some(object) => self.tell(object).await,
-                None => self.reflectors.told(self.key, None).await,
+                Some(object) => {
+                    if !self.tell(object).await {
+                        return Err(AttemptEnd::Unwatched);
+                    }
+                }
+                None => drop(self.reflectors.told(self.key, None).await),
             }
             return Ok((version, reader));
         }
@@ -231,8 +235,8 @@ impl WatchAttempt<'_> {
                 None => return Ok(version),
                 Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                     version = object.resource_version().unwrap_or(version);
-                    if self.is_it(&object) {
-                        self.tell(object).await;
+                    if self.is_it(&object) && !self.tell(object).await {
+                        return Err(AttemptEnd::Unwatched);
                     }
                 }
                 Some(WatchEvent::Deleted(object)) => {
@@ -254,8 +258,8 @@ impl WatchAttempt<'_> {
             && metadata.namespace.as_deref().unwrap_or_default() == self.key.namespace
     }
 
-    /// Tells what nodes are to see of it, or that it cannot be read.
-    async fn tell(&self, object: WatchedObject) {
+    /// Tells what nodes are to see of it, or that it cannot be read. Answers whether there was room for it.
+    async fn tell(&self, object: WatchedObject) -> bool {
         let uid = object.uid();
         let read = object.into_read().map_err(|unreadable| unreadable.why);
         let sent = read.and_then(|object| {
@@ -263,7 +267,10 @@ impl WatchAttempt<'_> {
         });
         match sent {
             Ok(object) => self.reflectors.told(self.key, Some(object)).await,
-            Err(why) => self.reflectors.unreadable(self.key, uid.as_deref(), &why).await,
+            Err(why) => {
+                self.reflectors.unreadable(self.key, uid.as_deref(), &why).await;
+                true
+            }
         }
     }
 

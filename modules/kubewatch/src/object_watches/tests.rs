@@ -145,7 +145,14 @@ impl Fixture {
             futures::future::ready(()).boxed_local()
         });
         let kinds = [WatchedKind::core("secrets", "Secret")];
-        let named = ObjectWatches::with(&server.client(), read_as, &kinds, &env, notify_change, most);
+        let named = ObjectWatches::with(
+            &server.client(),
+            read_as,
+            (&kinds, &Budget::default()),
+            &env,
+            notify_change,
+            most,
+        );
         Fixture { server, named, env, notified }
     }
 

@@ -195,3 +195,20 @@ fn a_rule_that_cannot_be_done_says_why_and_its_messages_wait_until_it_is_mended(
             .await;
     });
 }
+
+#[test]
+fn a_rule_while_the_cloud_serves_none_says_so() {
+    run(async || {
+        let mut cluster = fixture::cluster(LinkTransport::Memory, false).await;
+        cluster.reconfigure_cloud(|settings| settings.modules.router.enable = false).await;
+        let target = Target::start(cluster.env());
+        rule(&cluster, "up", topic("readings"), to(&target)).await;
+        let says = |status: &serde_json::Value| {
+            let errors = status["errors"].as_array().cloned().unwrap_or_default();
+            errors.iter().any(|error| {
+                error.as_str().unwrap().contains("modules.router.enable is false in cloudcore.yaml")
+            })
+        };
+        until_status(&cluster, "up", "says what to set", says).await;
+    });
+}

@@ -83,6 +83,70 @@ fn a_device_of_a_node_that_is_not_there_says_so_until_it_is() {
 }
 
 #[test]
+fn a_device_and_a_model_of_too_many_values_say_so_and_take_nothing_from_the_others_until_they_are_mended() {
+    run(async || {
+        let server = Server::start().await;
+        edge_node(&server, NODE).await;
+        // Before CloudCore lists, and while it watches.
+        let large = || json!({ "x": vec!["a"; 120_000] });
+        let device = |model: &str, settings: Value| json!({ "nodeName": NODE, "deviceModelRef": { "name": model }, "protocol": { "protocolName": "modbus", "configData": settings } });
+        create(&server, "Device", "listed", device("pumps", large())).await;
+        let _cloud = Cloud::start("cloudcore", server.api.client(), &server.env);
+        create(&server, "DeviceModel", "pumps", json!({ "protocol": "modbus" })).await;
+        create(
+            &server,
+            "DeviceModel",
+            "huge",
+            json!({ "protocol": "modbus", "protocolConfigData": large() }),
+        )
+        .await;
+        create(&server, "Device", "watched", device("pumps", large())).await;
+        create(&server, "Device", "of-huge", device("huge", json!({}))).await;
+        create(&server, "Device", "right", device("pumps", json!({}))).await;
+        let words = |words: &'static str| move |wrong: &[(String, String)]| matches!(wrong, [(kind, message)] if kind == "Valid" && message.contains(words));
+        let too_large = "CloudCore does not send it: it is too large: it has more than 100000 values";
+        until(&server, "listed", words(too_large)).await;
+        until(&server, "watched", words(too_large)).await;
+        until(&server, "of-huge", words("CloudCore does not send its DeviceModel: it is too large")).await;
+        until(&server, "right", <[_]>::is_empty).await;
+        let devices = server.objects(API, "Device", Some("default"));
+        let patch = json!({ "spec": { "protocol": { "configData": { "x": ["a"] } } } });
+        devices.patch("listed", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+        until(&server, "listed", <[_]>::is_empty).await;
+        // One that was right goes on as it was, and says that it is not what is written.
+        let patch = json!({ "spec": { "protocol": { "configData": large() } } });
+        devices.patch("right", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+        until(&server, "right", words(too_large)).await;
+    });
+}
+
+#[test]
+fn a_pod_of_too_many_values_says_so_in_an_event() {
+    run(async || {
+        let server = Server::start().await;
+        edge_node(&server, NODE).await;
+        let _cloud = Cloud::start("cloudcore", server.api.client(), &server.env);
+        let containers = json!([{ "name": "c", "image": "i", "args": vec!["a"; 120_000] }]);
+        let pod = json!({ "metadata": { "name": "p", "namespace": "default" }, "spec": { "nodeName": NODE, "containers": containers } });
+        server.create("v1", "Pod", Some("default"), pod).await;
+        let events = server.objects("v1", "Event", Some("default"));
+        let until = server.env.now() + LONG;
+        loop {
+            let found = events.list(&Default::default()).await.unwrap().items;
+            let said = |event: &DynamicObject| {
+                let message = event.data["message"].as_str().unwrap_or_default();
+                event.data["involvedObject"]["name"] == "p" && message.contains("more than 100000 values")
+            };
+            if found.iter().any(said) {
+                break;
+            }
+            assert!(server.env.now() < until, "{found:?}");
+            server.env.sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
+#[test]
 fn what_is_not_honoured_of_a_device_is_said_without_its_node_and_a_late_model_heals_it() {
     run(async || {
         let server = Server::start().await;

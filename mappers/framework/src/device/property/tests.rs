@@ -78,6 +78,35 @@ fn a_value_that_the_device_doubts_is_told_with_the_reason() {
 }
 
 #[test]
+fn of_a_value_that_edgecore_refuses_the_reason_is_told_and_the_value_not_again() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&repeated(""), now);
+    read(&mut property, "long", now);
+    let twin = property.to_report(now).unwrap();
+    property.was_rejected(twin, "more than 4096 bytes", now);
+    let said = property.to_report(now).unwrap();
+    let why = "edgecore does not take the value: more than 4096 bytes";
+    assert_eq!((said.value.as_str(), said.fault.as_deref()), ("", Some(why)));
+    property.reported(said, now);
+    assert_eq!(property.to_report(now), None);
+    // Read again, and the same: that it is still so is told in its cycle, as of any other value.
+    read(&mut property, "long", now + CYCLE);
+    assert_eq!(property.to_report(now + CYCLE).unwrap().value, "");
+    read(&mut property, "1", now + CYCLE);
+    let twin = property.to_report(now + CYCLE).unwrap();
+    assert_eq!((twin.value.as_str(), twin.fault.as_deref()), ("1", None));
+    property.reported(twin, now + CYCLE);
+    // An edgecore that refuses the reason as well is not asked without end.
+    read(&mut property, "longer", now + CYCLE);
+    property.was_rejected(property.to_report(now + CYCLE).unwrap(), "no", now + CYCLE);
+    property.was_rejected(property.to_report(now + CYCLE).unwrap(), "no", now + CYCLE);
+    assert_eq!(property.to_report(now + CYCLE), None);
+    // Another edgecore may take it.
+    property.forget_reported();
+    assert_eq!(property.to_report(now + CYCLE).unwrap().value, "longer");
+}
+
+#[test]
 fn a_device_that_is_not_reached_says_why_with_what_has_no_value() {
     let now = Moment::default();
     let mut property = PropertyState::new(&plan(""), now);

@@ -106,6 +106,33 @@ async fn redirects_are_followed_on_the_same_host_only() {
 }
 
 #[tokio::test]
+async fn a_server_that_drops_the_connection_is_told_of_in_gos_words() {
+    let dropped = async |resets: bool| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (stream, from) = listener.accept().await.unwrap();
+            if resets {
+                stream.set_zero_linger().unwrap();
+            }
+            from
+        });
+        let Ok(Answer::Failure(text)) = ask(port, json!({"path": "/"})).await else { panic!("it answered") };
+        let from = server.await.unwrap();
+        let said = text.strip_prefix(&format!("Get \"http://127.0.0.1:{port}/\": ")).unwrap();
+        (said.replace(&format!("tcp {from}->127.0.0.1:{port}"), "tcp ENDS"), text.clone())
+    };
+    let reset = "read tcp ENDS: read: connection reset by peer";
+    for _ in 0..20 {
+        let (said, text) = dropped(true).await;
+        assert_eq!(said, reset, "{text}");
+        // The kernel answers what comes after the end as it likes.
+        let (said, text) = dropped(false).await;
+        assert!([reset, "EOF", "write tcp ENDS: write: broken pipe"].contains(&said.as_str()), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn no_answer_is_a_failure_in_gos_words() {
     let [free] = testhost::free_ports().unwrap();
     let refused =

@@ -165,10 +165,76 @@ fn combined<'s>(value: &Value, schema: &'s Value, path: &str, shown: &str, cause
     }
 }
 
-/// Whether objects are held against a rule in CEL. Only the one that refuses everything is known here: a version that is there to say
-/// what to write.
-pub(crate) fn is_held(rule: &Value) -> bool {
-    text(rule, "/rule").trim() == "false"
+/// The rules in CEL that are known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule<'s> {
+    /// `false`, of a version that is there to say what to write.
+    TakesNothing,
+    /// `self == oldSelf`.
+    Stays,
+    /// `has(self.FIELD) == has(oldSelf.FIELD)`.
+    StaysThere(&'s str),
+}
+
+impl<'s> Rule<'s> {
+    fn of(rule: &'s Value) -> Option<Rule<'s>> {
+        match text(rule, "/rule").trim() {
+            "false" => Some(Rule::TakesNothing),
+            "self == oldSelf" => Some(Rule::Stays),
+            rule => {
+                let (now, before) = rule.split_once(" == ")?;
+                let field = now.strip_prefix("has(self.")?.strip_suffix(')')?;
+                let same = before.strip_prefix("has(oldSelf.")?.strip_suffix(')')? == field;
+                let is_name = field.bytes().all(|byte| byte.is_ascii_alphanumeric());
+                (same && is_name).then_some(Rule::StaysThere(field))
+            }
+        }
+    }
+
+    /// Whether a value that was `old` may be `new`.
+    fn allows(self, old: &Value, new: &Value) -> bool {
+        match self {
+            Rule::TakesNothing => true,
+            Rule::Stays => old == new,
+            Rule::StaysThere(field) => old.get(field).is_some() == new.get(field).is_some(),
+        }
+    }
+}
+
+/// Whether objects are held against a rule in CEL. Of items of lists it is not known which one is which: there a rule over what was before holds
+/// nothing.
+pub(crate) fn is_held(rule: &Value, is_in_list: bool) -> bool {
+    match Rule::of(rule) {
+        Some(Rule::TakesNothing) => true,
+        Some(Rule::Stays | Rule::StaysThere(_)) => !is_in_list,
+        None => false,
+    }
+}
+
+/// What rules do not allow of an object that was `old`.
+pub(super) fn changes(old: &Value, new: &Value, schema: &Value) -> Vec<FieldError> {
+    let mut causes = Causes { found: Vec::new(), steps_left: STEPS_MAX, patterns: HashMap::new() };
+    change(old, new, schema, "", &mut causes);
+    causes.found
+}
+
+fn change<'s>(old: &Value, new: &Value, schema: &'s Value, path: &str, causes: &mut Causes<'s>) {
+    if !causes.step(1) {
+        return;
+    }
+    for rule in list(schema, "/x-kubernetes-validations") {
+        if Rule::of(rule).is_some_and(|known| !known.allows(old, new)) {
+            let shown = if path.is_empty() { "<nil>" } else { path };
+            causes.push(FieldError::invalid(shown, &json!(type_of(new)), text(rule, "/message")));
+        }
+    }
+    let (Some(before), Some(now)) = (old.as_object(), new.as_object()) else { return };
+    for (name, inner) in now {
+        let schema = schema["properties"].get(name).or_else(|| schema.get("additionalProperties"));
+        if let (Some(before), Some(schema)) = (before.get(name), schema) {
+            change(before, inner, schema, &join(path, name), causes);
+        }
+    }
 }
 
 fn validate_object<'s>(
@@ -180,7 +246,7 @@ fn validate_object<'s>(
 ) {
     let shown = if path.is_empty() { "<nil>" } else { path };
     let rules = list(schema, "/x-kubernetes-validations").iter();
-    for rule in rules.filter(|rule| is_held(rule)) {
+    for rule in rules.filter(|rule| Rule::of(rule) == Some(Rule::TakesNothing)) {
         causes.push(FieldError::invalid(shown, &json!("object"), text(rule, "/message")));
     }
     if !causes.step(list(schema, "/required").len()) {
@@ -323,6 +389,36 @@ mod tests {
             refusals(schema, json!({"kind": "X"})),
             ["<nil>: Invalid value: \"object\": write v1beta1"]
         );
+    }
+
+    #[test]
+    fn what_is_to_stay_stays() {
+        let stays = |rule: &str| json!([{"rule": rule, "message": "it stays"}]);
+        let spec = json!({"type": "object", "x-kubernetes-validations": stays("self == oldSelf")});
+        let schema = json!({
+            "type": "object", "properties": {"spec": spec, "status": {"type": "object"}},
+            "x-kubernetes-validations": stays("has(self.spec) == has(oldSelf.spec)"),
+        });
+        let refused = |old: Value, new: Value| -> Vec<String> {
+            changes(&old, &new, &schema)
+                .into_iter()
+                .map(|cause| format!("{}: {}", cause.field, cause.message))
+                .collect()
+        };
+        let job = |value: u32| json!({"spec": {"a": {"b": value}}, "status": {"n": value}});
+        assert_eq!(refused(job(1), json!({"spec": {"a": {"b": 1}}, "status": {"n": 2}})), [""; 0]);
+        assert_eq!(refused(job(1), job(2)), ["spec: Invalid value: \"object\": it stays"]);
+        for (old, new) in [(job(1), json!({})), (json!({}), job(1))] {
+            assert_eq!(refused(old, new), ["<nil>: Invalid value: \"object\": it stays"]);
+        }
+        let rule = |rule: &str| json!({ "rule": rule });
+        assert!(is_held(&rule("self == oldSelf"), false) && !is_held(&rule("self == oldSelf"), true));
+        assert!(is_held(&rule("false"), true));
+        for unknown in
+            ["self.a > 1", "has(self.a) == has(oldSelf.b)", "has(self.a || true) == has(oldSelf.a || true)"]
+        {
+            assert!(!is_held(&rule(unknown), false), "{unknown}");
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(super) fn validate(
             endpoints::slice(old, object, &mut causes);
         }
         Source::BuiltIn => causes.extend(objects::object(&group_resource, object)),
-        Source::Custom(custom) => causes.extend(custom.validate(object)),
+        Source::Custom(custom) => causes.extend(custom.validate(old, object)),
     }
     match before {
         Some((old, Subresource::Resize)) => causes.extend(pod_parts::resize_causes(old, object)),
