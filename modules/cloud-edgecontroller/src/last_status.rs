@@ -76,7 +76,7 @@ struct Last {
 
 /// What a Node is looked at for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum DueFor {
     /// Whether it says what was reported.
     Differs,
     /// That, and its heartbeat is written.
@@ -109,13 +109,13 @@ impl LastStatus {
     }
 
     /// Whether the Node, whose status has this mark, is to be looked at now; then not again for a while.
-    pub(crate) fn begin_look(&self, node: &NodeName, mark: u64, now: Moment) -> Option<Look> {
+    pub(crate) fn begin_look(&self, node: &NodeName, mark: u64, now: Moment) -> Option<DueFor> {
         let mut last = self.0.borrow_mut();
         let last = last.get_mut(node).filter(|last| last.until <= now)?;
         let look = if now.since(last.heartbeat) >= heartbeat_after(node) {
-            Look::Heartbeat
+            DueFor::Heartbeat
         } else if last.seen != Some(mark) {
-            Look::Differs
+            DueFor::Differs
         } else {
             return None;
         };
@@ -245,7 +245,7 @@ pub(crate) struct StatusWriter {
 impl StatusWriter {
     /// Looks at the Node, whose status had this mark when it was seen last, and writes it once if need be: the node says again soon
     /// that it is alive.
-    pub(crate) async fn write(self, from: ReportSender, mark: u64, look: Look) {
+    pub(crate) async fn write(self, from: ReportSender, mark: u64, look: DueFor) {
         match self.try_write(&from, mark, look).await {
             Ok(true) => events::status_said_again(&self.env, &from.node),
             Ok(false) => {}
@@ -256,7 +256,7 @@ impl StatusWriter {
     }
 
     /// Whether the Node said something else, and says it no more.
-    async fn try_write(&self, from: &ReportSender, mark: u64, look: Look) -> Result<bool, NodeReportError> {
+    async fn try_write(&self, from: &ReportSender, mark: u64, look: DueFor) -> Result<bool, NodeReportError> {
         let Some(reported) = self.last.of(from) else { return Ok(false) };
         let nodes: Api<Node> = Api::all(self.client.clone());
         let Some(found) = nodes.get_opt(from.node.as_str()).await? else { return Ok(false) };
@@ -274,7 +274,7 @@ impl StatusWriter {
         if !differs {
             self.last.seen(from, &reported, mark);
         }
-        if look == Look::Heartbeat {
+        if look == DueFor::Heartbeat {
             add_heartbeats(&mut status, heartbeats(&reported.conditions, &node, &now));
         } else if !differs {
             return Ok(false);
@@ -286,7 +286,7 @@ impl StatusWriter {
         let patch = json!({ "metadata": metadata, "status": status });
         let patch = Patch::Strategic(&patch);
         match nodes.patch_status(from.node.as_str(), &PatchParams::default(), &patch).await {
-            Ok(_) if look == Look::Heartbeat => {
+            Ok(_) if look == DueFor::Heartbeat => {
                 self.last.beat(from, self.env.now());
                 Ok(differs)
             }
@@ -406,7 +406,7 @@ mod tests {
      {
         let node = NodeName::parse("edge-1").unwrap();
         let (last, at) = (LastStatus::default(), |seconds| Moment(Duration::from_secs(seconds)));
-        let differs = Some(Look::Differs);
+        let differs = Some(DueFor::Differs);
         assert_eq!(last.begin_look(&node, 1, at(0)), None, "there is nothing to say");
         let from = ReportSender { node: node.clone(), session: 7 };
         last.written(&from, Reported::default(), at(0));
@@ -437,14 +437,14 @@ mod tests {
         // What was not written is tried again.
         for tries in 0..3 {
             let now = at(due + AGAIN_AFTER * tries);
-            assert_eq!(last.begin_look(&node, 1, now), Some(Look::Heartbeat), "try {tries}");
+            assert_eq!(last.begin_look(&node, 1, now), Some(DueFor::Heartbeat), "try {tries}");
         }
         let later = due + AGAIN_AFTER * 3;
         last.beat(&ReportSender { session: 6, ..from.clone() }, at(later));
-        assert_eq!(last.begin_look(&node, 1, at(later)), Some(Look::Heartbeat), "another session's");
+        assert_eq!(last.begin_look(&node, 1, at(later)), Some(DueFor::Heartbeat), "another session's");
         last.beat(&from, at(later));
         assert_eq!(last.begin_look(&node, 1, at(later + due - second)), None);
-        assert_eq!(last.begin_look(&node, 1, at(later + due)), Some(Look::Heartbeat));
+        assert_eq!(last.begin_look(&node, 1, at(later + due)), Some(DueFor::Heartbeat));
     }
 
     #[test]
