@@ -53,9 +53,10 @@ pub(crate) fn container(
         return ended.clone();
     }
     let lost = if newest.is_none() { known_container(state.known_status(pod), &spec.name) } else { None };
-    let reset = if newest.is_none() { reset(pod, &spec.name, state) } else { None };
     let wanted = *intent == Intent::Run && !plan::is_done(pod, seen, state);
     let has_passed = newest.is_none() && init && !is_sidecar(spec) && has_begun(pod, seen);
+    // An init container that was removed says so when those that came after it are gone, too.
+    let reset = if newest.is_none() && !has_passed { reset(pod, &spec.name, state) } else { None };
     let mut last =
         seen.previous(&spec.name).filter(|old| old.state.has_ended()).map(|old| terminated(old, around));
     let shown = match newest {
