@@ -58,7 +58,11 @@ fn of_conditions(row: i64, kinds: &[&str]) -> Report {
 /// A Node as that of a node that has joined.
 async fn edge_node(server: &Server, name: &str) {
     let labels = json!({ "node-role.kubernetes.io/edge": "" });
-    server.create("v1", "Node", None, json!({ "metadata": { "name": name, "labels": labels } })).await;
+    let node = json!({ "metadata": { "name": name, "labels": labels } });
+    let node = server.create("v1", "Node", None, node).await;
+    let adopted = json!({ "metadata": { "annotations": { "kubehive.io/adopted": node.metadata.uid } } });
+    let nodes = server.objects("v1", "Node", None);
+    nodes.patch(name, &PatchParams::default(), &Patch::Merge(&adopted)).await.unwrap();
 }
 
 #[test]
