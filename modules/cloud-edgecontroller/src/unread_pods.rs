@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(of("u", "it is too large").metadata.name, first.metadata.name, "another CloudCore's, too");
         assert_ne!(of("v", "it is too large").metadata.name, first.metadata.name);
         let long = event(
-            &ObjectKey::new("pods", "d", &"p".repeat(253)),
+            &ObjectKey::new("pods", "d", "p".repeat(253)),
             &unread("u", "w"),
             jiff::Timestamp::UNIX_EPOCH,
         );

@@ -120,7 +120,7 @@ pub const ACTORS: [ActorKind; 27] = [
         name: "cloud-taskmanager",
         daemon: Daemon::Cloud,
         is_top: true,
-        messages: &["AllNodesDown", "NodeUp", "NodeDown", "ListAgain"],
+        messages: &["AllNodesDown", "NodeUp", "NodeDown", "ListAgain", "Reconcile", "Gathered", "Tick"],
     },
     ActorKind {
         name: "cloud-hub",
