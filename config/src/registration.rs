@@ -2,7 +2,7 @@
 //! here, by name, where somebody can still mend it.
 
 use apimachinery::names::{is_label_value, is_qualified_name};
-use apimachinery::node_label::{LABELS_MAX, TAINTS_MAX, check_node_label};
+use apimachinery::node_label::{EDGE_ROLES, LABELS_MAX, TAINTS_MAX, check_node_label};
 
 use crate::edge::Edged;
 use crate::error::Defect;
@@ -11,8 +11,7 @@ const LABELS: &str = "modules.edged.nodeLabels";
 const TAINTS: &str = "modules.edged.tailoredKubeletConfig.registerWithTaints";
 const VALUE: &str =
     "at most 63 letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit";
-/// CloudCore gives each node the role labels of KubeEdge's, and its name.
-const ROLES: [&str; 2] = ["node-role.kubernetes.io/edge", "node-role.kubernetes.io/agent"];
+/// CloudCore gives each node its name, and the roles of KubeEdge's.
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// What is wrong there.
@@ -25,7 +24,7 @@ pub(crate) fn defects(edged: &Edged, defects: &mut Vec<Defect>) {
         ));
     }
     for (key, value) in
-        labels.iter().filter(|(key, value)| !(ROLES.contains(&key.as_str()) && value.is_empty()))
+        labels.iter().filter(|(key, value)| !(EDGE_ROLES.contains(&key.as_str()) && value.is_empty()))
     {
         let what = match check_node_label(key) {
             Err(why) => format!("has `{}`, which {why}", key.escape_debug()),

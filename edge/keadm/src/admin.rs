@@ -5,18 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use contract::NodeName;
-use contract::ids::{KUBELET_ADDRESS_ANNOTATION, OWN_LABEL};
+use contract::ids::{CONTROL_PLANE_ROLES, EDGE_ROLES, KUBELET_ADDRESS_ANNOTATION, OWN_LABEL};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use noderegistry::plan::{self, TokenClaims};
 use noderegistry::{ADOPTED_ANNOTATION, ENROLMENT_ANNOTATION, Entry, Registry, Removal, Revoked};
 use serde_json::json;
-
-/// The labels that KubeEdge's nodes have.
-const EDGE_LABELS: [&str; 2] = ["node-role.kubernetes.io/edge", "node-role.kubernetes.io/agent"];
-/// Labels of nodes that hold the cluster up: no edge machine is one.
-const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 
 /// Where a RoleBinding of each Node of CloudCore's says so.
 const OWN_NODES: &str = "kubehive-nodes";
@@ -103,7 +98,7 @@ pub async fn undo_adoption(client: kube::Client, node: &NodeName, say: &mut dyn 
             Ok(_) => {
                 say(format!(
                     "Node `{node}` is none of this CloudCore's any more; its label {} stays, by which KubeEdge has it",
-                    EDGE_LABELS[0]
+                    EDGE_ROLES[0]
                 ));
                 return Ok(());
             }
@@ -139,7 +134,7 @@ fn listed(finalizers: &[String]) -> String {
 
 async fn mark(nodes: &Api<Node>, node: &NodeName, found: &Node) -> Result<()> {
     let labels = found.metadata.labels.clone().unwrap_or_default();
-    if let Some(label) = CONTROL_PLANE.iter().find(|label| labels.contains_key(**label)) {
+    if let Some(label) = CONTROL_PLANE_ROLES.iter().find(|label| labels.contains_key(**label)) {
         bail!("Node `{node}` is of the control plane (label {label}): it is not for an edge machine");
     }
     let ending = || {
@@ -152,7 +147,7 @@ async fn mark(nodes: &Api<Node>, node: &NodeName, found: &Node) -> Result<()> {
     }
     let uid = found.metadata.uid.as_deref().context("the Node has no uid")?;
     let labels: serde_json::Map<String, serde_json::Value> =
-        EDGE_LABELS.iter().map(|label| ((*label).to_owned(), json!(""))).collect();
+        EDGE_ROLES.iter().map(|label| ((*label).to_owned(), json!(""))).collect();
     // The uid holds the patch to the Node that was looked at.
     let patch =
         json!({ "metadata": { "uid": uid, "labels": labels, "annotations": { ADOPTED_ANNOTATION: uid } } });

@@ -20,7 +20,14 @@ fn each_mapper_has_a_daemonset_with_a_config_that_it_takes() {
             continue;
         }
         let documents = documents(&file);
-        let [map, set] = documents.as_slice() else { panic!("{}: two documents", file.display()) };
+        let [namespace, map, set] = documents.as_slice() else {
+            panic!("{}: three documents", file.display())
+        };
+        // Where what the pod has of its node is let in: the chart's own namespace enforces `restricted`.
+        let name = &namespace["metadata"]["name"];
+        assert_ne!(name, "kubeedge");
+        assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "privileged");
+        assert_eq!((&map["metadata"]["namespace"], &set["metadata"]["namespace"]), (name, name));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.yaml");
         std::fs::write(&path, map["data"]["config.yaml"].as_str().unwrap()).unwrap();

@@ -5,6 +5,14 @@
 
 use crate::names::is_qualified_name;
 
+/// The label that makes a Node one of an edge node (KubeEdge).
+pub const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
+/// The roles that each edge node has, with nothing as their values (KubeEdge).
+pub const EDGE_ROLES: [&str; 2] = [EDGE_LABEL, "node-role.kubernetes.io/agent"];
+/// The roles of nodes that hold a cluster up: no edge machine is one.
+pub const CONTROL_PLANE_ROLES: [&str; 2] =
+    ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+
 /// 64 labels, beside those that CloudCore sets.
 pub const LABELS_MAX: usize = 64;
 /// 32 taints.

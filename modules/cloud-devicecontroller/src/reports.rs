@@ -7,7 +7,7 @@ use beehive::Fault;
 use contract::nodelease::SessionState;
 use contract::parsed::{DeviceName, ParsedReport};
 use contract::{NodeName, Report};
-use fairshare::{RefusedReport, ReportSender, ReportWriter, SortedReports};
+use fairshare::{RefusedReport, ReportSender, ReportWriter, SortedReports, sort_reports};
 
 use crate::error::DeviceReportError;
 use crate::report_versions::Row;
@@ -34,28 +34,17 @@ impl ReportWriter for DeviceStatusWriter {
     }
 
     fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<(DeviceName, Vec<Row>)> {
-        let (mut by_device, mut refused) = (BTreeMap::<DeviceName, Vec<Row>>::new(), Vec::new());
-        for Report { row, report, .. } in reports {
-            let kind = report.kind();
-            let why = match report.parse() {
-                Ok(ParsedReport::OfDevice(device, mut said)) => {
-                    if plan::without_odd_time(&mut said) {
-                        events::time_left_out(&self.env, &from.node, &device);
-                    }
-                    by_device.entry(device).or_default().push((row, said));
-                    continue;
+        let mut by_device = BTreeMap::<DeviceName, Vec<Row>>::new();
+        let refused = sort_reports(from, reports, |row, report| match report {
+            ParsedReport::OfDevice(device, mut said) => {
+                if plan::without_odd_time(&mut said) {
+                    events::time_left_out(&self.env, &from.node, &device);
                 }
-                Ok(said @ ParsedReport::OfTask(_)) => {
-                    RefusedReport::new(said.about(), "it is for the task manager")
-                }
-                Ok(said @ ParsedReport::OfNode(_)) => {
-                    RefusedReport::new(said.about(), "it is for the edge controller")
-                }
-                Err(unfit) => RefusedReport::new(kind, "its name or size is odd").because(unfit.to_string()),
-            };
-            tracing::debug!(node = %from.node, row, ?why, "report refused");
-            refused.push((row, why));
-        }
+                by_device.entry(device).or_default().push((row, said));
+                None
+            }
+            anothers => Some(anothers),
+        });
         SortedReports { steps: vec![by_device.into_iter().collect()], refused }
     }
 

@@ -6,14 +6,12 @@
 use std::collections::BTreeMap;
 
 use apimachinery::names::{is_label_value, is_qualified_name};
-use apimachinery::node_label::{LABELS_MAX, TAINTS_MAX, check_node_label};
+use apimachinery::node_label::{EDGE_ROLES, LABELS_MAX, TAINTS_MAX, check_node_label};
 use contract::NodeName;
 use k8s_openapi::api::core::v1::{Node, NodeSpec, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use noderegistry::ENROLMENT_ANNOTATION;
 use serde_json::Value;
-
-use crate::plan::EDGE_LABEL;
 
 /// Tells the attach/detach controller that it attaches the Node's volumes, as a kubelet sets it when it registers
 /// (`ControllerManagedAttachAnnotation`, pkg/kubelet/kubelet_node_status.go): without it, it passes the Node over.
@@ -37,8 +35,7 @@ pub(crate) fn registration(node: &NodeName, certificate: &str, report: &Value) -
         .map(|(key, value)| (key.clone(), value.to_owned()))
         .collect();
     labels.insert("kubernetes.io/hostname".to_owned(), node.as_str().to_owned());
-    labels.insert(EDGE_LABEL.to_owned(), String::new());
-    labels.insert("node-role.kubernetes.io/agent".to_owned(), String::new());
+    labels.extend(EDGE_ROLES.map(|role| (role.to_owned(), String::new())));
     let taints = report.pointer("/spec/taints").and_then(Value::as_array);
     let taints: Vec<Taint> = taints
         .into_iter()
@@ -129,7 +126,7 @@ mod tests {
             assert_eq!(labels.get(key).map(String::as_str), Some("quay-7"), "{key}");
         }
         assert_eq!(labels["kubernetes.io/hostname"], "edge-1");
-        assert!(labels.contains_key(EDGE_LABEL));
+        assert!(EDGE_ROLES.iter().all(|role| labels.contains_key(*role)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use beehive::defect::{self, Defect};
 use contract::nodelease::SessionState;
 use contract::parsed::{NodeReport, ParsedReport};
 use contract::{NodeName, Report};
-use fairshare::{RefusedReport, ReportSender, ReportWriter, SortedReports};
+use fairshare::{RefusedReport, ReportSender, ReportWriter, SortedReports, sort_reports};
 
 use crate::events;
 use crate::status::{NodeReportWriter, Outcome};
@@ -45,28 +45,17 @@ impl ReportWriter for NodeReportWriter {
     }
 
     fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<(i64, NodeReport)> {
-        let mut sorted = SortedReports { steps: vec![Vec::new(); STEPS], refused: Vec::new() };
-        for Report { row, report, .. } in reports {
-            let kind = report.kind();
-            let why = match report.parse() {
-                Ok(ParsedReport::OfNode(said)) => {
-                    if let Some(step) = sorted.steps.get_mut(step_of(&said)) {
-                        step.push((row, said));
-                    }
-                    continue;
+        let mut steps = vec![Vec::new(); STEPS];
+        let refused = sort_reports(from, reports, |row, report| match report {
+            ParsedReport::OfNode(said) => {
+                if let Some(step) = steps.get_mut(step_of(&said)) {
+                    step.push((row, said));
                 }
-                Ok(said @ ParsedReport::OfTask(_)) => {
-                    RefusedReport::new(said.about(), "it is for the task manager")
-                }
-                Ok(said @ ParsedReport::OfDevice(..)) => {
-                    RefusedReport::new(said.about(), "it is for the device controller")
-                }
-                Err(unfit) => RefusedReport::new(kind, "its name or size is odd").because(unfit.to_string()),
-            };
-            tracing::debug!(node = %from.node, row, ?why, "report refused");
-            sorted.refused.push((row, why));
-        }
-        sorted
+                None
+            }
+            anothers => Some(anothers),
+        });
+        SortedReports { steps, refused }
     }
 
     async fn write(

@@ -12,7 +12,7 @@ use contract::cloudhub::CloudHubMsg;
 use contract::cloudtaskmanager::{CloudTaskMsg, TaskUp};
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
-use contract::nodelease::{ClaimRefused, NodeLeaseMsg};
+use contract::nodelease::{CLAIM_DEADLINE, CLAIM_WAIT, ClaimRefused, NodeLeaseMsg};
 use contract::router::{RouterMsg, RouterUp};
 use contract::uplink::HubUp;
 use contract::{NodeName, capability};
@@ -40,10 +40,6 @@ const FULL_WAIT: Duration = Duration::from_secs(30);
 /// 4 s for its turn: with [`CLAIM_DEADLINE`] less than the 10 s that its hello waits for an answer. A node that has given up and gone
 /// elsewhere is not to be taken from there, and where claims are slow those that still wait go before those that have left.
 const TURN_DEADLINE: Duration = Duration::from_secs(4);
-/// 5 s for claiming a node.
-const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
-/// 2 s: what a node is asked to wait that could not be claimed.
-const CLAIM_WAIT: Duration = Duration::from_secs(2);
 
 /// 30 s for a node to have a certificate renewed that has ended.
 const RENEWAL_WITHIN: Duration = Duration::from_secs(30);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use beehive::{Env, Fault, Reply};
 use contract::NodeName;
-use contract::nodelease::{ClaimRefused, SessionState};
+use contract::nodelease::{CLAIM_DEADLINE, CLAIM_WAIT, ClaimRefused, SessionState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use noderegistry::{AdmissionError, Refusal, Registry};
 
@@ -15,12 +15,8 @@ use crate::events;
 use crate::lease_client::{LeaseClaim, LeaseClient};
 use crate::plan::{NodeCheck, Sessions, living_uid};
 
-/// 5 s for taking a node, as long as the hub waits.
-const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
 /// 60 s more for a Lease that was being written then: what was written is undone.
 const LATE_DEADLINE: Duration = Duration::from_secs(60);
-/// 2 s: what a node is asked to wait that could not be taken now.
-const CLAIM_WAIT: Duration = Duration::from_secs(2);
 /// 5 s: what a node is asked to wait while nobody can say whose it is.
 const UNKNOWN_WAIT: Duration = Duration::from_secs(5);
 /// 60 s: what a node is asked to wait where an administrator has to act.

@@ -12,20 +12,18 @@ use beehive::{Env, Fault};
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use httpclient::tls::{self, Stream};
 use httpclient::{Guard, Guarded, HEAD_MAX, TooManyInformational};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
 use targets::TargetAddresses;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_util::either::Either;
 use tower_service::Service;
 
 /// 4 connections to one target wait for the next message.
@@ -75,8 +73,7 @@ impl TargetClient {
         addresses: TargetAddresses,
         ca_file: &std::path::Path,
     ) -> Result<Self, TargetClientError> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let mut roots = tls::system_roots();
         if !ca_file.as_os_str().is_empty() {
             let path = ca_file.display().to_string();
             let pem = std::fs::read(ca_file)
@@ -88,13 +85,7 @@ impl TargetClient {
                 return Err(TargetClientError::Pem(path));
             }
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector =
-            TargetConnector { addresses: Arc::new(addresses), tls: TlsConnector::from(Arc::new(config)) };
+        let connector = TargetConnector { addresses: Arc::new(addresses), tls: tls::connector(roots)? };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_FOR)
@@ -161,11 +152,9 @@ impl TargetConnector {
         let socket = self.dial(&host, found).await?;
         socket.set_nodelay(true)?;
         if !is_tls {
-            return Ok(TargetStream(Guarded::new(Either::Left(socket))));
+            return Ok(TargetStream(Guarded::new(Stream::Left(socket))));
         }
-        let name = ServerName::try_from(host).map_err(|error| io::Error::other(error.to_string()))?;
-        let secured = self.tls.connect(name, socket).await?;
-        Ok(TargetStream(Guarded::new(Either::Right(Box::new(secured)))))
+        Ok(TargetStream(Guarded::new(tls::secure(&self.tls, &host, socket).await?)))
     }
 
     /// Each address is judged and then dialled as it was judged.
@@ -205,7 +194,7 @@ impl Service<Uri> for TargetConnector {
 }
 
 /// A connection to a target.
-struct TargetStream(Guarded<Either<TcpStream, Box<TlsStream<TcpStream>>>>);
+struct TargetStream(Guarded<Stream>);
 
 impl Connection for TargetStream {
     fn connected(&self) -> Connected {

@@ -7,7 +7,9 @@ use contract::cloudtaskmanager::CloudTaskMsg;
 use contract::nodelease::SessionState;
 use contract::parsed::{ParsedReport, TaskReport};
 use contract::{NodeName, Report};
-use fairshare::{RefusedReport, ReportSender, ReportWriter, SortedReports, Traffic, json_bytes};
+use fairshare::{
+    RefusedReport, ReportSender, ReportWriter, SortedReports, Traffic, json_bytes, sort_reports,
+};
 use serde_json::json;
 
 /// 15 s for a write: less than a delivery has.
@@ -36,27 +38,16 @@ impl ReportWriter for TaskReports {
     }
 
     fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<Self::Write> {
-        let mut sorted = SortedReports { steps: Vec::new(), refused: Vec::new() };
-        for Report { row, report, .. } in reports {
-            let kind = report.kind();
-            let why = match report.parse() {
-                // One after the other: the newest of a job is the last.
-                Ok(ParsedReport::OfTask(report)) => {
-                    sorted.steps.push(vec![(row, report)]);
-                    continue;
-                }
-                Ok(said @ ParsedReport::OfNode(_)) => {
-                    RefusedReport::new(said.about(), "it is for the edge controller")
-                }
-                Ok(said @ ParsedReport::OfDevice(..)) => {
-                    RefusedReport::new(said.about(), "it is for the device controller")
-                }
-                Err(unfit) => RefusedReport::new(kind, "its name or size is odd").because(unfit.to_string()),
-            };
-            tracing::debug!(node = %from.node, row, ?why, "report refused");
-            sorted.refused.push((row, why));
-        }
-        sorted
+        let mut steps = Vec::new();
+        let refused = sort_reports(from, reports, |row, report| match report {
+            // One after the other: the newest of a job is the last.
+            ParsedReport::OfTask(report) => {
+                steps.push(vec![(row, report)]);
+                None
+            }
+            anothers => Some(anothers),
+        });
+        SortedReports { steps, refused }
     }
 
     async fn write(

@@ -3,6 +3,7 @@
 use apimachinery::NamespacedName;
 pub use apimachinery::ObjectKey;
 pub use apimachinery::names::{LABEL_MAX, SUBDOMAIN_MAX as NAME_MAX, is_dns1123_label, is_dns1123_subdomain};
+pub use apimachinery::node_label::{CONTROL_PLANE_ROLES, EDGE_LABEL, EDGE_ROLES};
 pub use apimachinery::resource::{
     CONFIG_MAPS, CONFIG_UPDATE_JOBS, CSI_DRIVERS, DEVICE_MODELS, DEVICES, IMAGE_PRE_PULL_JOBS,
     NODE_UPGRADE_JOBS, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, RULE_ENDPOINTS, RULES,
@@ -22,9 +23,6 @@ pub const KUBELET_ADDRESS_ANNOTATION: &str = "kubehive.io/kubelet-address";
 
 /// On a pod with the value `true`: it begins only when somebody on the node releases it (KubeEdge).
 pub const HOLD_UPGRADE_ANNOTATION: &str = "edge.kubeedge.io/hold-upgrade";
-
-/// The label that makes a Node one of an edge node (KubeEdge).
-pub const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
 
 /// On the Nodes that are CloudCore's, by CloudCore, with nothing as its value. Whose a Node is, it does not decide.
 pub const OWN_LABEL: &str = "kubehive.io/own";

@@ -115,6 +115,11 @@ pub enum NodeLeaseMsg {
     },
 }
 
+/// 5 s for taking a node: for as long who asks waits, and who takes it tries.
+pub const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
+/// 2 s: what a node is asked to wait that could not be taken now.
+pub const CLAIM_WAIT: Duration = Duration::from_secs(2);
+
 /// Why a node was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimRefused {

@@ -12,7 +12,9 @@ mod traffic;
 
 pub use queues::{NodeQueue, NodeQueues};
 pub use repeated::RepeatedReasons;
-pub use reports::{Delivery, RefusedReport, ReportQueues, ReportSender, ReportWriter, SortedReports};
+pub use reports::{
+    Delivery, RefusedReport, ReportQueues, ReportSender, ReportWriter, SortedReports, sort_reports,
+};
 pub use skipped::{SkippedEvents, rows_skipped};
 pub use traffic::{Traffic, json_bytes};
 

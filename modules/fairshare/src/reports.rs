@@ -11,6 +11,7 @@ use std::time::Duration;
 use beehive::trace::{self, Span, TraceContext};
 use beehive::{Address, AskError, Bucket, Context, Env, Message, Reply};
 use contract::nodelease::{NodeLeaseMsg, SessionState};
+use contract::parsed::ParsedReport;
 use contract::wire::BODY_MAX;
 use contract::{Batch, DecodedBatch, NodeName, Report, SkippedRow};
 use futures::StreamExt;
@@ -85,6 +86,37 @@ pub struct SortedReports<W> {
     pub refused: Vec<(i64, RefusedReport)>,
 }
 
+/// Takes the reports of one message apart. `take` keeps those that are for this controller, and gives back the others. Answers what is
+/// refused, and why: others' reports, and what cannot be read.
+pub fn sort_reports(
+    from: &ReportSender,
+    reports: Vec<Report>,
+    mut take: impl FnMut(i64, ParsedReport) -> Option<ParsedReport>,
+) -> Vec<(i64, RefusedReport)> {
+    let mut refused = Vec::new();
+    for Report { row, report, .. } in reports {
+        let kind = report.kind();
+        let why = match report.parse() {
+            Ok(report) => match take(row, report) {
+                None => continue,
+                Some(anothers) => RefusedReport::new(anothers.about(), whose(&anothers)),
+            },
+            Err(unfit) => RefusedReport::new(kind, "its name or size is odd").because(unfit.to_string()),
+        };
+        tracing::debug!(node = %from.node, row, ?why, "report refused");
+        refused.push((row, why));
+    }
+    refused
+}
+
+fn whose(report: &ParsedReport) -> &'static str {
+    match report {
+        ParsedReport::OfNode(_) => "it is for the edge controller",
+        ParsedReport::OfDevice(..) => "it is for the device controller",
+        ParsedReport::OfTask(_) => "it is for the task manager",
+    }
+}
+
 /// What a controller makes of reports.
 pub trait ReportWriter: 'static {
     /// One write to the API server.
@@ -105,7 +137,7 @@ pub trait ReportWriter: 'static {
     /// What the span of a write is called.
     const SPAN: &'static str;
 
-    /// Takes the reports of one message apart.
+    /// Takes the reports of one message apart, by [`sort_reports`].
     fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<Self::Write>;
 
     /// Makes one write. `state` is what the session is worth right before it. Answers the rows that are confirmed, and why

@@ -8,7 +8,8 @@
 //! [`handshake`] is the way for one connection; whoever keeps a pool puts [`Guarded`] around its streams and has each request
 //! [watched](watch). As whom our programs call is [`agent`].
 //!
-//! HTTP/2 is for one peer, which is ours and has proven it: `http2`, with the feature of that name.
+//! HTTP/2 is for one peer, which is ours and has proven it: `http2`, with the feature of that name. With the feature `tls` streams may be
+//! secured.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod agent;
@@ -16,6 +17,8 @@ mod connection;
 mod guard;
 #[cfg(feature = "http2")]
 pub mod http2;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use connection::{Dialect, Error, SendRequest, handshake, handshake_as};
 pub use guard::{Guard, Guarded, INFORMATIONAL_MAX, READ_MAX, TooManyInformational, watch};

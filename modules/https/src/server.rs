@@ -386,7 +386,7 @@ impl<P: Protocol> Listener<P> {
         let clock = &self.context.clock;
         let mut certificate = None;
         let stream = match &self.tls {
-            None => Stream(MaybeTls::Plain(WriteTimeout::new(socket, taken_within, Arc::clone(clock)))),
+            None => Stream(MaybeTls::Left(WriteTimeout::new(socket, taken_within, Arc::clone(clock)))),
             Some(tls) => {
                 let handshake = async {
                     self.turn(address).await;
@@ -403,7 +403,7 @@ impl<P: Protocol> Listener<P> {
                 match shaken {
                     Ok((stream, shown)) => {
                         certificate = shown;
-                        Stream(MaybeTls::Tls(Box::new(stream)))
+                        Stream(MaybeTls::Right(Box::new(stream)))
                     }
                     Err(reason) => {
                         self.connections.counters.event(Event::HandshakeFailed);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use beehive::Clock;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
 use crate::acceptor::Socket;
 
@@ -64,11 +65,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     }
 }
 
-pub(crate) enum MaybeTls {
-    Plain(WriteTimeout<Socket>),
-    // Boxed: a TLS session is a kilobyte.
-    Tls(Box<TlsStream<WriteTimeout<Socket>>>),
-}
+// Boxed: a TLS session is a kilobyte.
+pub(crate) type MaybeTls = Either<WriteTimeout<Socket>, Box<TlsStream<WriteTimeout<Socket>>>>;
 
 /// A connection's bytes.
 pub struct Stream(pub(crate) MaybeTls);
@@ -77,8 +75,8 @@ impl Stream {
     /// Whether the client has chosen HTTP/2 in its handshake.
     pub(crate) fn is_http2(&self) -> bool {
         match &self.0 {
-            MaybeTls::Plain(_) => false,
-            MaybeTls::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Either::Left(_) => false,
+            Either::Right(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
 }
@@ -89,32 +87,20 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            MaybeTls::Plain(stream) => Pin::new(stream).poll_read(cx, into),
-            MaybeTls::Tls(stream) => Pin::new(stream).poll_read(cx, into),
-        }
+        Pin::new(&mut self.0).poll_read(cx, into)
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            MaybeTls::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            MaybeTls::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            MaybeTls::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            MaybeTls::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.0).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            MaybeTls::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            MaybeTls::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

@@ -1,9 +1,5 @@
 //! One post to the collector, over a connection of its own: there is one every 5 s at the most, and nothing to keep for it.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use beehive::{Env, Lookups};
@@ -11,14 +7,12 @@ use bytes::Bytes;
 use config::Collector;
 use contract::traceexporter::ExportOutcome;
 use http_body_util::{BodyExt as _, Full, Limited};
+use httpclient::tls::{self, Stream};
 use hyper::Request;
 use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustls::RootCertStore;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::plan::{Answer, judge};
 
@@ -101,13 +95,11 @@ impl CollectorClient {
                 }
             };
             if !is_tls {
-                return Ok(Stream::Plain(socket));
+                return Ok(Stream::Left(socket));
             }
-            let name = ServerName::try_from(host.clone()).map_err(|error| format!("TLS: {error}"))?;
-            let secured = self.connector().await?.connect(name, socket).await;
-            return secured
-                .map(|secured| Stream::Tls(Box::new(secured)))
-                .map_err(|error| format!("TLS: {error}"));
+            let connector = self.connector().await?;
+            let secured = tls::secure(&connector, host, socket).await;
+            return secured.map_err(|error| format!("TLS: {error}"));
         }
         Err(why)
     }
@@ -115,64 +107,16 @@ impl CollectorClient {
     async fn connector(&self) -> Result<TlsConnector, String> {
         let roots = match self.roots.clone() {
             Some(roots) => roots,
-            None => self.env.blocking(system_roots).await.map_err(|fault| fault.reason)?,
+            None => self.env.blocking(tls::system_roots).await.map_err(|fault| fault.reason)?,
         };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| format!("TLS: {error}"))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(TlsConnector::from(Arc::new(config)))
-    }
-}
-
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
-}
-
-/// A connection.
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(socket) => Pin::new(socket).poll_read(cx, into),
-            Stream::Tls(secured) => Pin::new(secured).poll_read(cx, into),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Stream::Tls(secured) => Pin::new(secured).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Stream::Tls(secured) => Pin::new(secured).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Stream::Tls(secured) => Pin::new(secured).poll_shutdown(cx),
-        }
+        tls::connector(roots).map_err(|error| format!("TLS: {error}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use rustls::ServerConfig;
     use rustls_pki_types::PrivateKeyDer;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

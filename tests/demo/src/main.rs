@@ -26,7 +26,7 @@ struct Cli {
     /// With --once: break this step on purpose; the run must fail
     #[arg(long, value_enum, requires = "once", value_name = "STEP")]
     r#break: Option<Step>,
-    /// Tell it against this cluster instead of one of our own; what the story makes in it is deleted at the end
+    /// Tell it against this cluster instead of one of our own; what the story makes in it, CloudCore's definitions and namespace among it, is deleted at the end
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<std::path::PathBuf>,
     /// The cargo profile of the binaries: `release` is what ships, and takes a quarter of an hour to build

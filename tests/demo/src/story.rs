@@ -96,6 +96,7 @@ impl Story<'_, '_> {
 
     async fn cluster(&mut self) -> Result<()> {
         let testbed = &mut self.testbed;
+        testbed.look_around()?;
         let (ports, address) = (&testbed.ports, testbed.address);
         let config = format!(
             "apiVersion: cloudcore.config.kubeedge.io/v1alpha1\nkind: CloudCore\n\

@@ -1,6 +1,7 @@
 //! Where the story plays: the edge machine, which is a network namespace with a containerd of its own and a cable to this machine;
 //! folders, ports, processes.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ pub(crate) struct Testbed<'a> {
     pub(crate) ports: Ports,
     /// The kubeconfig of a cluster that is not ours.
     pub(crate) cluster: Option<PathBuf>,
+    /// What that cluster had before the story of what CloudCore makes for itself.
+    found: Option<BTreeSet<String>>,
     pub(crate) relay: Option<Relay>,
     pub(crate) cloudcore: Option<Daemon>,
     pub(crate) edgecore: Option<Daemon>,
@@ -62,6 +65,7 @@ impl<'a> Testbed<'a> {
             folder,
             ports,
             cluster,
+            found: None,
             relay: None,
             cloudcore: None,
             edgecore: None,
@@ -72,6 +76,29 @@ impl<'a> Testbed<'a> {
 
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.cluster.clone().unwrap_or_else(|| self.folder.join("cloud/admin.kubeconfig"))
+    }
+
+    /// Looks at a cluster that is not ours before anything of the story is there.
+    pub(crate) fn look_around(&mut self) -> Result<()> {
+        if self.cluster.is_some() {
+            self.found = Some(self.of_cloudcore().context("look into the cluster")?);
+        }
+        Ok(())
+    }
+
+    /// What the cluster has of what CloudCore makes for itself, by kubectl's names.
+    fn of_cloudcore(&self) -> Result<BTreeSet<String>> {
+        let names = |kinds: &str| -> Result<BTreeSet<String>> {
+            Ok(self.kubectl(&["get", kinds, "-o", "name"])?.lines().map(str::to_owned).collect())
+        };
+        let mut found = names("customresourcedefinitions,namespaces")?;
+        found.retain(|name| is_of_cloudcore(name));
+        for kind in ["edgenodes", "jointokens"] {
+            if found.iter().any(|name| name.starts_with(&format!("{DEFINITION}/{kind}."))) {
+                found.extend(names(kind)?);
+            }
+        }
+        Ok(found)
     }
 
     pub(crate) fn edgecore_config(&self) -> PathBuf {
@@ -197,7 +224,7 @@ impl<'a> Testbed<'a> {
     /// Ends everything that was started.
     pub(crate) async fn leave(mut self, console: &Console) {
         console.doing("cleaning up");
-        if self.cluster.is_some() {
+        if self.found.is_some() {
             // While edgecore is there, pods end in order.
             for kinds in
                 ["deployment/web", "pod/extra", "configmap/page", "device/boiler-1", "devicemodel/boiler"]
@@ -208,8 +235,11 @@ impl<'a> Testbed<'a> {
             if let Some(edgecore) = &mut self.edgecore {
                 edgecore.end();
             }
-            if let Err(error) =
-                said(self.ours_on_node("keadm").arg("reset").arg("--config").arg(self.edgecore_config()), "")
+            if self.edgecore_config().exists()
+                && let Err(error) = said(
+                    self.ours_on_node("keadm").arg("reset").arg("--config").arg(self.edgecore_config()),
+                    "",
+                )
             {
                 console.line(&format!("the name {NODE} is not given back: {error:#}"));
             }
@@ -218,6 +248,16 @@ impl<'a> Testbed<'a> {
         let parts = [&mut self.mapper, &mut self.edgecore, &mut self.cloudcore, &mut self.device];
         for part in parts.into_iter().flatten() {
             part.end();
+        }
+        if let Some(found) = &self.found {
+            match self.of_cloudcore() {
+                Ok(now) => {
+                    for name in deletions(found, &now) {
+                        self.forget(&["delete", &name, "--ignore-not-found", "--timeout=60s"], console);
+                    }
+                }
+                Err(error) => console.line(&format!("left in the cluster: {error:#}")),
+            }
         }
         // The host's containers, namespace and folder go with it.
         drop(self.host);
@@ -230,6 +270,28 @@ impl Testbed<'_> {
             console.line(&format!("left in the cluster: {error:#}"));
         }
     }
+}
+
+/// How kubectl names a definition.
+const DEFINITION: &str = "customresourcedefinition.apiextensions.k8s.io";
+
+/// Whether CloudCore makes a definition or namespace of this name where there is none.
+fn is_of_cloudcore(name: &str) -> bool {
+    let definition = name.strip_prefix(DEFINITION);
+    name == "namespace/kubeedge"
+        || definition.is_some_and(|name| name.ends_with(".kubeedge.io") || name.ends_with("kubehive.io"))
+}
+
+/// What is there `now` and was not before, in the order of its deletion: an object goes with its definition.
+fn deletions(before: &BTreeSet<String>, now: &BTreeSet<String>) -> Vec<String> {
+    let is_frame = |name: &&String| name.starts_with(DEFINITION) || name.starts_with("namespace/");
+    let (frames, objects): (Vec<&String>, Vec<&String>) = now.difference(before).partition(is_frame);
+    let has_gone = |object: &String| {
+        let kind = object.split('.').next().unwrap_or_default();
+        frames.iter().any(|frame| frame.starts_with(&format!("{DEFINITION}/{kind}s.")))
+    };
+    let objects = objects.into_iter().filter(|object| !has_gone(object));
+    objects.chain(frames.iter().copied()).cloned().collect()
 }
 
 /// What a program prints; an error holds what it said.
@@ -256,4 +318,33 @@ pub(crate) fn answered(command: &mut Command, input: &str) -> Result<Output> {
         let _ = stdin.write_all(input.as_bytes());
     }
     child.wait_with_output().context("wait for a program")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_not_there_is_deleted_and_objects_before_their_namespace() {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let definition = |name: &str| format!("{DEFINITION}/{name}");
+        let (edge_nodes, devices) =
+            (definition("edgenodes.kubehive.io"), definition("devices.devices.kubeedge.io"));
+        let node = "edgenode.kubehive.io/edge-1";
+        let now = set(&[&edge_nodes, &devices, node, "namespace/kubeedge"]);
+        let new = deletions(&BTreeSet::new(), &now);
+        assert_eq!(new, [devices.clone(), edge_nodes.clone(), "namespace/kubeedge".to_owned()]);
+        let installed = set(&[&edge_nodes, &devices, "namespace/kubeedge"]);
+        assert_eq!(deletions(&installed, &now), [node]);
+        assert!(deletions(&now, &now).is_empty());
+        for (name, is_ours) in [
+            (devices.as_str(), true),
+            (&edge_nodes, true),
+            ("namespace/kubeedge", true),
+            ("namespace/default", false),
+            (&definition("issuers.cert-manager.io"), false),
+        ] {
+            assert_eq!(is_of_cloudcore(name), is_ours, "{name}");
+        }
+    }
 }

@@ -307,3 +307,19 @@ fn a_job_while_the_cloud_does_none_says_so_until_it_does() {
         assert!(status["reason"].as_str().unwrap().contains("1 of 1 nodes failed"), "{status}");
     });
 }
+
+#[test]
+fn a_job_that_is_too_large_to_be_read_has_failed_and_says_so_and_holds_up_no_other() {
+    run(async || {
+        let cluster = cluster().await;
+        let images = vec!["a"; kubewatch::VALUES_MAX];
+        job(&cluster, "large", json!({"images": images, "nodeNames": ["edge-9"]})).await;
+        let status = until(&cluster, "large", "it fails", |status| status["phase"] == "Failure").await;
+        let reason = status["reason"].as_str().unwrap();
+        assert!(reason.contains("CloudCore does not read the job: it is too large"), "{status}");
+        assert!(phases(&status).is_empty(), "{status}");
+        job(&cluster, "small", json!({"images": ["web:1"], "nodeNames": ["edge-9"]})).await;
+        let status = until(&cluster, "small", "it is looked at", |status| status["phase"] == "Failure").await;
+        assert_eq!(status["nodeStatus"][0]["reason"], "there is no Node of this name");
+    });
+}

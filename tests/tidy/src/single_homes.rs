@@ -95,6 +95,20 @@ const HOMES: &[SingleHome] = &[
         cure: "use `httpclient::handshake`",
     },
     SingleHome {
+        what: "a reader of the system's CAs",
+        signs: &["load_native_certs"],
+        literal: false,
+        homes: &[("modules/httpclient/src/tls.rs", "TLS to whom a CA of the system's vouches for")],
+        cure: "use `httpclient::tls`",
+    },
+    SingleHome {
+        what: "a role of nodes",
+        signs: &["\"node-role.kubernetes.io/edge", "\"node-role.kubernetes.io/agent"],
+        literal: true,
+        homes: &[("modules/apimachinery/src/node_label.rs", "what a node's labels may be")],
+        cure: "use `apimachinery::node_label::EDGE_LABEL` or `EDGE_ROLES`",
+    },
+    SingleHome {
         what: "a name by which a program of ours calls",
         signs: &["\"edgecore-rules", "\"kubehive-http-mapper", "\"kubehive-onvif-mapper"],
         literal: true,

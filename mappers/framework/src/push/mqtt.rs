@@ -8,6 +8,7 @@ use std::time::Duration;
 use beehive::{Env, Moment};
 use dmi::v1beta1::PushMethodMqtt;
 use futures::{SinkExt as _, StreamExt as _};
+use httpclient::tls::Stream;
 use rumqttc::mqttbytes::v4::{Codec, Connect, ConnectReturnCode, Packet, PubRel, Publish};
 use rumqttc::mqttbytes::{QoS, qos, valid_topic};
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use tokio_util::codec::Framed;
 
 use crate::push::endpoint::Endpoint;
 use crate::push::reading::Reading;
-use crate::push::stream::{Stream, Tls, dial};
+use crate::push::stream::{Tls, dial};
 use crate::push::trouble::{Sent, Trouble};
 
 /// 20 s for what a batch is acknowledged with.

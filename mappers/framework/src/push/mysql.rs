@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use beehive::Env;
 use dmi::v1beta1::DbMethodMySql;
+use httpclient::tls::Stream;
 
 use crate::push::credentials::Credentials;
 use crate::push::endpoint::Endpoint;
 use crate::push::mysql::login::Login;
 use crate::push::mysql::session::{Refusal, Session};
 use crate::push::reading::Reading;
-use crate::push::stream::{Stream, Tls, dial};
+use crate::push::stream::{Tls, dial};
 use crate::push::trouble::{Sent, Trouble};
 
 /// 10 s for a connection.

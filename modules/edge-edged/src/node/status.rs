@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use apimachinery::Quantity;
+use apimachinery::node_label::EDGE_ROLES;
 use contract::containermanager::DeviceCount;
 use contract::eventbus::BrokerReport;
 use contract::pod_status::MQTT_BROKER;
@@ -83,10 +84,9 @@ pub(crate) fn labels(settings: &Settings) -> BTreeMap<String, String> {
         ("kubernetes.io/arch", arch),
         ("beta.kubernetes.io/os", "linux"),
         ("beta.kubernetes.io/arch", arch),
-        ("node-role.kubernetes.io/edge", ""),
-        ("node-role.kubernetes.io/agent", ""),
     ]
     .into_iter()
+    .chain(EDGE_ROLES.map(|role| (role, "")))
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .collect();
     labels.extend(settings.node_labels.clone());

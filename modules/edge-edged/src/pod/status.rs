@@ -197,3 +197,7 @@ fn phase(
 #[cfg(test)]
 #[path = "status_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "restart_all_status_tests.rs"]
+mod restart_all_tests;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::ids::EDGE_LABEL;
+use contract::ids::{EDGE_LABEL, EDGE_ROLES};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
 use serde_json::{Value, json};
@@ -32,15 +32,15 @@ pub(crate) fn landing(daemon_sets: &[DaemonSet]) -> Vec<Landing> {
 /// What every edge node has. Whatever else a selector asks for, this cluster's edge nodes are not known to have.
 fn labels() -> BTreeMap<&'static str, Option<&'static str>> {
     // `None`: some value, which is not known before.
-    BTreeMap::from([
+    let mut labels = BTreeMap::from([
         ("kubernetes.io/os", Some("linux")),
         ("kubernetes.io/arch", None),
         ("kubernetes.io/hostname", None),
         ("beta.kubernetes.io/os", Some("linux")),
         ("beta.kubernetes.io/arch", None),
-        (EDGE_LABEL, Some("")),
-        ("node-role.kubernetes.io/agent", Some("")),
-    ])
+    ]);
+    labels.extend(EDGE_ROLES.map(|role| (role, Some(""))));
+    labels
 }
 
 fn terms(set: &DaemonSet) -> &[NodeSelectorTerm] {
