@@ -241,8 +241,10 @@ pub async fn upgrade(command: &Upgrade, env: &Env, say: &mut dyn FnMut(String)) 
 pub async fn rollback(command: &RollbackCommand, env: &Env, say: &mut dyn FnMut(String)) -> Result<()> {
     let RollbackCommand::Edge(order) = command;
     let named = order.historical_version.as_deref();
-    nodeupgrade::prepare_rollback(&order.health.order()?, named, order.restore_store, env, say).await?;
-    hand_over(&order.health.config, env, say).await
+    match nodeupgrade::prepare_rollback(&order.health.order()?, named, order.restore_store, env, say).await? {
+        Prepared::Already => Ok(()),
+        Prepared::Ready => hand_over(&order.health.config, env, say).await,
+    }
 }
 
 fn journals(config: &Path, say: &mut dyn FnMut(String)) -> Result<JournalFolder> {

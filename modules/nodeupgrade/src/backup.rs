@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use edge_store::{HeldStore, StoreError};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
@@ -205,7 +205,7 @@ fn read(folder: &Path) -> Option<Backup> {
     })
 }
 
-/// The backup of the version that is named, or else the newest of another version than the one that runs, and of none that is newer than
+/// The backup of the version that is named, which may be the one that runs, or else the newest of another version than the one that runs, and of none that is newer than
 /// that: who goes back twice is not to be on the release that was left.
 ///
 /// # Errors
@@ -227,9 +227,6 @@ pub(crate) fn find(store: &Path, named: Option<&str>, running: &Version) -> Resu
         Some(named) => {
             let version = Version::parse(named)
                 .with_context(|| format!("`{}` is no version, as 0.1.0", named.escape_debug()))?;
-            if running.is(&version) {
-                bail!("{running} is the version that runs");
-            }
             there.iter().find(|one| one.version.is(&version))
         }
     };

@@ -10,6 +10,7 @@ use beehive::Env;
 use config::edge::EdgeCore;
 use config::{ChangedBy, EdgeUpdate, FILE_MAX};
 
+use crate::backup::Backup;
 use crate::checks::{self, told};
 use crate::exchange::{Exchange, When};
 use crate::files;
@@ -36,16 +37,80 @@ pub async fn prepare_settings(
     let old = files::read(&path, FILE_MAX)?;
     let updated = update(&node, &path, &old, values, by);
     let Some(updated) = told("Settings", updated, words, say)? else { return Ok(Prepared::Already) };
-    let length = updated.text.len() as u64;
-    let needed = (old.len() as u64).saturating_add(length);
-    let room = checks::room((files::folder_of(&path), length), (files::folder_of(node.store()), needed));
+    let file = SettingsFile { path: &path, old: &old, new: &updated.text };
+    lay_ready(&node, order, &file, env, say).await
+}
+
+/// Takes the settings of a backup of the version that runs: its programs stay as they are.
+///
+/// # Errors
+/// As [`prepare_settings`].
+pub(crate) async fn prepare_from_backup(
+    node: &Node,
+    order: &Order,
+    backup: &Backup,
+    env: &Env,
+    say: &mut dyn FnMut(String),
+) -> Result<Prepared> {
+    let path = std::fs::canonicalize(&order.config).context("where edgecore.yaml is")?;
+    let old = files::read(&path, FILE_MAX)?;
+    let says = |text: &String| match text.as_bytes() == old {
+        true => "edgecore.yaml is as in the backup: there is nothing to do".to_owned(),
+        false => format!("edgecore {} runs, and gets the settings of the backup", node.version),
+    };
+    let text = told("Settings", of_backup(node, backup), says, say)?;
+    if text.as_bytes() == old {
+        return Ok(Prepared::Already);
+    }
+    lay_ready(node, order, &SettingsFile { path: &path, old: &old, new: &text }, env, say).await
+}
+
+/// The settings of a backup, as they were copied.
+fn of_backup(node: &Node, backup: &Backup) -> Result<String> {
+    let file = backup
+        .file(SETTINGS)
+        .with_context(|| format!("the backup {} has no edgecore.yaml", backup.folder.display()))?;
+    let place = backup.place(file);
+    let bytes = files::read(&place, FILE_MAX)?;
+    if files::sum_of(&mut bytes.as_slice(), FILE_MAX)?.0 != file.sha256 {
+        bail!("{} is damaged: its SHA-256 is not that of the day it was made", place.display());
+    }
+    let settings = EdgeCore::load(&place)?;
+    if let Some(key) = watched(&node.settings, &settings) {
+        bail!(
+            "`{key}` of the backup is another one, by which the supervisor would not find edgecore: copy {} to {}, and restart edgecore",
+            place.display(),
+            file.path.display()
+        );
+    }
+    String::from_utf8(bytes).with_context(|| format!("{} is no text", place.display()))
+}
+
+/// `edgecore.yaml`, and what it is to be.
+struct SettingsFile<'a> {
+    path: &'a Path,
+    old: &'a [u8],
+    new: &'a str,
+}
+
+/// Lays the new file beside the old one, and leaves the journal where the supervisor begins.
+async fn lay_ready(
+    node: &Node,
+    order: &Order,
+    file: &SettingsFile<'_>,
+    env: &Env,
+    say: &mut dyn FnMut(String),
+) -> Result<Prepared> {
+    let length = file.new.len() as u64;
+    let needed = (file.old.len() as u64).saturating_add(length);
+    let room = checks::room((files::folder_of(file.path), length), (files::folder_of(node.store()), needed));
     told("Room", room, String::clone, say)?;
-    let mut journal = begin(&node, order, Event::ConfigUpdate, env, say).await?;
+    let mut journal = begin(node, order, Event::ConfigUpdate, env, say).await?;
     journal.to_version = node.version.to_string();
     journal.program = Some(node.program.clone());
-    journal.exchanges = vec![Exchange::candidate(path.clone())];
-    let made = node.journals.save(&journal).and_then(|()| stage(&node, &path, &old, &updated.text));
-    finish(&node, journal, made, seconds(env), say)
+    journal.exchanges = vec![Exchange::candidate(file.path.to_owned())];
+    let made = node.journals.save(&journal).and_then(|()| stage(node, file));
+    finish(node, journal, made, seconds(env), say)
 }
 
 fn words(updated: &Option<EdgeUpdate>) -> String {
@@ -88,7 +153,8 @@ fn watched(before: &EdgeCore, after: &EdgeCore) -> Option<&'static str> {
 }
 
 /// Writes the new file beside the old one, with its owner and mode, and copies the old one into the folder of the journal.
-fn stage(node: &Node, path: &Path, old: &[u8], text: &str) -> Result<Exchange> {
+fn stage(node: &Node, file: &SettingsFile<'_>) -> Result<Exchange> {
+    let SettingsFile { path, old, new: text } = *file;
     let waits = Exchange::staged(path);
     let at = || format!("cannot write {}", waits.display());
     let (_, found) = files::look_at(path)?;

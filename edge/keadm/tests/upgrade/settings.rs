@@ -237,3 +237,36 @@ fn updates_with_an_end_at_each_phase_leave_the_old_or_the_new_file() {
         });
     }
 }
+
+/// By hand or by `config-update`: who made a backup before has the settings of it back, also where edgecore does not run any more.
+#[test]
+fn settings_come_back_from_the_backup_of_the_version_that_runs() {
+    let node = running();
+    let old = text(&node);
+    let (good, said) = node.keadm("backup", &[]);
+    assert!(good, "{said}");
+    let back = |node: &Node| node.keadm("rollback", &["--historical-version", OLD]);
+    let (good, said) = back(&node);
+    assert!(good && said.contains("is as in the backup: there is nothing to do"), "{said}");
+    let (good, said) = node.update(&["--set", &pair("20")]);
+    assert!(good, "{said}");
+    let first = node.edgecores();
+    let (good, said) = node.keadm("rollback", &["--historical-version", OLD, "--restore-store"]);
+    assert!(!good && said.contains("--restore-store: edgecore"), "{said}");
+    assert_eq!(node.edgecores(), first);
+    let (good, said) = back(&node);
+    assert!(good && said.contains("Health: edgecore is linked and the node Ready"), "{said}");
+    assert_eq!(text(&node), old);
+    assert_ne!(node.edgecores(), first);
+    node.runs_only(&standin(OLD, "healthy"));
+    node.store_is_whole();
+    is_clean(&node);
+    // The one that was edited is beside it.
+    assert!(fs::read_to_string(before(&node)).unwrap().contains("heartbeat: 20\n"));
+
+    node.kill_all();
+    fs::write(&node.config, old.replace("heartbeat: 10\n", "heartbeat: 30\n")).unwrap();
+    let (good, said) = back(&node);
+    assert!(good, "{said}");
+    assert_eq!((text(&node), node.edgecores().is_empty()), (old, false), "{said}");
+}
