@@ -72,7 +72,7 @@ pub async fn connect(at: &[SocketAddr], within: Duration) -> Result<SendRequest<
     };
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let (sender, connection) =
-        handshake_as(Dialect::Device, stream).await.map_err(|error| error.to_string())?;
+        handshake_as(Dialect::AsGo, stream).await.map_err(|error| error.to_string())?;
     // It ends with the sender, or with the device's end of it.
     tokio::spawn(async move {
         if let Err(error) = connection.await {

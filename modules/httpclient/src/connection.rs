@@ -81,11 +81,10 @@ impl<B: Body + 'static> SendRequest<B> {
 pub enum Dialect {
     /// As the standard has it.
     Plain,
-    /// With names of headers as Go writes them (`User-Agent`): for servers that never met others.
-    TitleCase,
-    /// So, and an answer may have blanks between a header's name and its colon (`Server : x`), which RFC 9112 (5.1) forbids and old firmware
-    /// writes. For devices: behind one there is nobody who would read it otherwise.
-    Device,
+    /// With names of headers as Go writes them (`User-Agent`), for servers that never met others; and an answer may have blanks between a
+    /// header's name and its colon (`Server : x`), which RFC 9112 (5.1) forbids, Go reads, and old firmware writes. For devices and probes: behind
+    /// what they ask there is nobody who would read it otherwise.
+    AsGo,
 }
 
 /// Begins to speak HTTP/1.1 on a stream. The second is the connection, which does something only while it is polled, and ends with the
@@ -122,8 +121,8 @@ where
     // hyper takes 100 headers in a head, unless told otherwise.
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_MAX).max_header_size(HEAD_MAX);
-    builder.title_case_headers(dialect != Dialect::Plain);
-    builder.allow_spaces_after_header_name_in_responses(dialect == Dialect::Device);
+    builder.title_case_headers(dialect == Dialect::AsGo);
+    builder.allow_spaces_after_header_name_in_responses(dialect == Dialect::AsGo);
     let stream = Guarded::new(stream);
     let guard = stream.guard();
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(Error::Unsent)?;
@@ -196,8 +195,7 @@ mod tests {
     #[tokio::test]
     async fn a_device_may_write_a_blank_before_a_colon_and_others_may_not() {
         const ODD: &[u8] = b"HTTP/1.1 200 OK\r\nServer : gSOAP/2.8\r\nContent-Length : 2\r\n\r\nok";
-        let (mut sender, connection) =
-            handshake_as(Dialect::Device, saying(ODD.to_vec()).await).await.unwrap();
+        let (mut sender, connection) = handshake_as(Dialect::AsGo, saying(ODD.to_vec()).await).await.unwrap();
         tokio::spawn(connection);
         let answer = sender.send_request(request()).await.unwrap();
         assert_eq!(answer.headers().get("server").unwrap(), "gSOAP/2.8");

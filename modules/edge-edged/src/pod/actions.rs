@@ -53,7 +53,7 @@ use crate::volumes::{
 /// What became of a job.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Volumes(Result<(PreparedVolumes, Option<Moment>), StepError>),
+    Volumes(Result<(PreparedVolumes, Option<Moment>), VolumesFailed>),
     Sandbox(Result<String, StepError>),
     Image(Result<ImageReady, Failure>),
     Start(Result<String, StartError>),
@@ -189,13 +189,23 @@ pub(crate) fn perform(
     }
 }
 
-/// Brings the volumes up to date.
+/// Why a pod has not all of its volumes, each by itself; never none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VolumesFailed(pub(crate) Vec<StepError>);
+
+impl From<StepError> for VolumesFailed {
+    fn from(error: StepError) -> Self {
+        VolumesFailed(vec![error])
+    }
+}
+
+/// Brings the volumes up to date. As with a kubelet each is tried, whatever becomes of the others.
 async fn prepare_volumes(
     deps: Rc<Dependencies>,
     pod: Arc<ParsedPod>,
     before: Option<PreparedVolumes>,
     (has_run, pulls): (bool, AbortRegistration),
-) -> Result<(PreparedVolumes, Option<Moment>), StepError> {
+) -> Result<(PreparedVolumes, Option<Moment>), VolumesFailed> {
     let wants = token_requests(pod.spec());
     let granted = deps.tokens.of_pod(&pod, &wants, &deps.store, &deps.meta, &deps.env).await;
     let (tokens, refresh_at) = granted.map_err(|reason| StepError::Token {
@@ -204,16 +214,25 @@ async fn prepare_volumes(
     })?;
     let mounted = external_volumes::set_up(&deps, &pod, before.as_ref()).await?;
     let refresh_at = refresh_at.into_iter().chain(mounted.again).min();
-    let mut external = mounted.volumes;
+    let (mut external, mut failed) = (mounted.volumes, mounted.failed);
     let images = image_volumes::set_up(&deps, &pod, before.as_ref(), has_run);
-    external.extend(image_volumes::unless_ended(images, pulls).await?);
-    others_paths::check_host_paths(&deps, &pod, before.as_ref()).await?;
+    match image_volumes::unless_ended(images, pulls).await {
+        Ok(images) => external.extend(images),
+        Err(error) => failed.push(error),
+    }
+    failed.extend(others_paths::check_host_paths(&deps, &pod, before.as_ref()).await);
     let sources = deps.sources(&pod).await?;
     let facts = deps.facts(&[], pod.host_network());
     let root = deps.settings.root.clone();
     let id = pod.id.clone();
-    let prepare = move || volumes::prepare(&folders::root(&root)?, &pod, &sources, &tokens, &facts, external);
-    let Prepared { volumes, stale } = blocking(&deps.env, "prepare the volumes in", prepare).await?;
+    let prepare =
+        move || Ok(volumes::prepare(&folders::root(&root)?, &pod, &sources, &tokens, &facts, external));
+    let Prepared { volumes, stale, failed: own } =
+        blocking(&deps.env, "prepare the volumes in", prepare).await?;
+    failed.extend(own);
+    if !failed.is_empty() {
+        return Err(VolumesFailed(failed));
+    }
     for why in stale.into_iter().chain(mounted.stale) {
         deps.event(&id, EventType::Warning, "FailedMount", &why);
     }

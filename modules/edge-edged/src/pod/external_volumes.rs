@@ -42,8 +42,10 @@ pub(crate) struct Mounted {
     pub(crate) volumes: PreparedVolumes,
     /// When to look again: tokens age, and some drivers want to be asked now and then.
     pub(crate) again: Option<Moment>,
-    /// Why volumes that were mounted before cannot be brought up to date: they stay as they are.
-    pub(crate) stale: Option<String>,
+    /// Why volumes that were mounted before cannot be brought up to date, each in a sentence: they stay as they are.
+    pub(crate) stale: Vec<String>,
+    /// Why volumes are not there, each by itself.
+    pub(crate) failed: Vec<StepError>,
 }
 
 /// Mounts what the pod's containers use. `before`: the volumes of a pod that had all of them once.
@@ -58,48 +60,47 @@ pub(crate) async fn set_up(
     let (wanted, missing) = look(deps, pod).await?;
     let results = join_all(wanted.iter().map(|one| mount_one(deps, pod, one))).await;
     let results = wanted.into_iter().map(|one| one.volume).zip(results).collect();
-    together(pod, before, missing, results, deps.now())
+    Ok(together(pod, before, missing, results, deps.now()))
 }
 
 /// A volume that is mounted, and when it is to be looked at again.
 type MountResult = Result<(Volume, Option<Moment>), StepError>;
 
-/// All are tried, and the first that fails is said. A pod that has never had its volumes waits for all of them; of one that has had
+/// All are tried, and each that fails is said. A pod that has never had its volumes waits for all of them; of one that has had
 /// them each that fails stays as it was, and keeps nothing from the others.
 fn together(
     pod: &ParsedPod,
     before: Option<&PreparedVolumes>,
-    missing: Option<StepError>,
+    missing: Vec<StepError>,
     results: Vec<(String, MountResult)>,
     now: Moment,
-) -> Result<Mounted, StepError> {
-    let (mut mounted, mut failed) = (Mounted::default(), missing);
+) -> Mounted {
+    let mut mounted = Mounted { failed: missing, ..Mounted::default() };
     for (name, result) in results {
         match result {
             Ok((volume, again)) => {
                 mounted.volumes.insert(name, volume);
                 mounted.again = mounted.again.into_iter().chain(again).min();
             }
-            Err(error) => failed = failed.or(Some(error)),
+            Err(error) => mounted.failed.push(error),
         }
     }
-    let Some(error) = failed else { return Ok(mounted) };
-    let Some(before) = before else { return Err(error) };
+    let Some(before) = before.filter(|_| !mounted.failed.is_empty()) else { return mounted };
     for volume in pod.spec().volumes.iter().flatten().filter(|volume| claims::is_external(volume)) {
         if let Some(old) = before.get(&volume.name) {
             mounted.volumes.entry(volume.name.clone()).or_insert_with(|| old.clone());
         }
     }
     mounted.again = mounted.again.into_iter().chain([now + backoff::FIRST]).min();
-    mounted.stale = Some(error.to_string());
-    Ok(mounted)
+    mounted.stale = mounted.failed.drain(..).map(|error| error.to_string()).collect();
+    mounted
 }
 
 /// What is wanted, by the store, and why it is not all.
 async fn look(
     deps: &Rc<Dependencies>,
     pod: &Arc<ParsedPod>,
-) -> Result<(Vec<External>, Option<StepError>), StepError> {
+) -> Result<(Vec<External>, Vec<StepError>), StepError> {
     let (store, pod, settings) = (deps.store.clone(), Arc::clone(pod), deps.settings.clone());
     let look = move || {
         let labels = store.node_labels(&settings.node_name).unwrap_or_else(|| status::labels(&settings));
@@ -416,18 +417,18 @@ mod tests {
             || vec![("a".to_owned(), Err(failed())), ("b".to_owned(), Ok((at("new-b"), Some(in_a_minute))))];
         let missing = StepError::Missing("c is not bound".to_owned());
         // A first set-up is whole or none.
-        assert_eq!(together(&pod, None, None, results(), now).unwrap_err(), failed());
-        assert_eq!(together(&pod, None, Some(missing.clone()), Vec::new(), now).unwrap_err(), missing);
+        let first = together(&pod, None, vec![missing.clone()], results(), now);
+        assert_eq!((first.failed, first.stale), (vec![missing.clone(), failed()], Vec::new()));
         let before = ["a", "b", "c", "own"].map(|name| (name.to_owned(), at(name)));
         let before = PreparedVolumes::from(before);
-        let kept = together(&pod, Some(&before), Some(missing.clone()), results(), now).unwrap();
+        let kept = together(&pod, Some(&before), vec![missing.clone()], results(), now);
         let there =
             [("a", "a"), ("b", "new-b"), ("c", "c")].map(|(name, place)| (name.to_owned(), at(place)));
         assert_eq!(kept.volumes, PreparedVolumes::from(there));
-        assert_eq!(kept.stale, Some(missing.to_string()));
+        assert_eq!((kept.stale, kept.failed), (vec![missing.to_string(), failed().to_string()], Vec::new()));
         assert_eq!(kept.again, Some(now + backoff::FIRST), "what failed is tried again, and b in time");
-        let fine = together(&pod, Some(&before), None, vec![results().remove(1)], now).unwrap();
-        assert_eq!((fine.stale, fine.again), (None, Some(in_a_minute)));
+        let fine = together(&pod, Some(&before), Vec::new(), vec![results().remove(1)], now);
+        assert_eq!((fine.stale, fine.failed, fine.again), (Vec::new(), Vec::new(), Some(in_a_minute)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A container's postStart and preStop hooks, with the kubelet's words (kubelet's `lifecycle/handlers.go`).
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,17 +118,17 @@ impl Hook<'_> {
         let port = port_of(&action.port, self.container)?;
         let request = HttpRequest::new(action, port, self.ip, "kube-lifecycle")?;
         let dialer = PodDialer { lookups: &self.deps.lookups, namespace: &self.pod.id.namespace };
-        let mut answered = follow(dialer, &request).await;
+        let mut answered = follow(dialer, &request, &Cell::default()).await;
         for _ in 0..LOOKUP_TRIES {
             let Err(HttpFault::Unasked(_)) = &answered else { break };
             self.deps.env.sleep(LOOKUP_PAUSE).await;
-            answered = follow(dialer, &request).await;
+            answered = follow(dialer, &request, &Cell::default()).await;
         }
         match answered {
             Ok(_) => Ok(()),
             Err(HttpFault::PlainHttp) => {
                 let plain = request.in_plain_text();
-                follow(dialer, &plain).await.map_err(|fault| fault.text(&plain.url))?;
+                follow(dialer, &plain, &Cell::default()).await.map_err(|fault| fault.text(&plain.url))?;
                 let host = request.url.authority();
                 let text = format!(
                     "request to HTTPS lifecycle hook {host} got HTTP response, retry with HTTP succeeded"

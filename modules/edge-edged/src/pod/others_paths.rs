@@ -36,15 +36,15 @@ pub(crate) async fn check_host_paths(
     deps: &Dependencies,
     pod: &ParsedPod,
     before: Option<&PreparedVolumes>,
-) -> Result<(), StepError> {
+) -> Vec<StepError> {
     let looks = unseen(pod, before).into_iter().map(async |(name, source)| {
         let place = deps.settings.root.join(layout::pod(&pod.id.uid)).join(name);
         let (on, source) = (HangsOn::Host((&source.path).into()), source.clone());
         let look = move || host::check_path(&source);
         let looked = unending::run(&deps.env, on, &place, MOUNT_DEADLINE, "look at a host path for", look);
-        looked.await.map_err(|error| volumes::named(error, name))
+        looked.await.err().map(|error| volumes::named(error, name))
     });
-    join_all(looks).await.into_iter().collect()
+    join_all(looks).await.into_iter().flatten().collect()
 }
 
 /// Shows the sub-paths that a container mounts of others' volumes.

@@ -7,7 +7,7 @@ use beehive::Moment;
 use crate::error::StepError;
 use crate::events;
 use crate::pod::action::Action;
-use crate::pod::actions::{Outcome, StartError};
+use crate::pod::actions::{Outcome, StartError, VolumesFailed};
 use crate::pod::backoff::{self, Failure};
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
@@ -75,18 +75,23 @@ impl PodWorker {
     fn volumes_ended(
         &mut self,
         pod: &ParsedPod,
-        result: Result<(PreparedVolumes, Option<Moment>), StepError>,
+        result: Result<(PreparedVolumes, Option<Moment>), VolumesFailed>,
         now: Moment,
     ) {
         match result {
             Ok((prepared, refresh_at)) => self.state.has_volumes(prepared, refresh_at),
-            Err(error) => {
-                let words = error.to_string();
-                // A device is mapped and not mounted; that its disk is another node's is said as of a mount.
-                let is_map = words.starts_with("MapVolume.") && !words.starts_with("MapVolume.NodeAffinity");
-                let reason = if is_map { "FailedMapVolume" } else { "FailedMount" };
-                self.deps.event(&pod.id, EventType::Warning, reason, &words);
-                let may_come = matches!(error, StepError::Missing(_));
+            Err(VolumesFailed(errors)) => {
+                let words: Vec<String> = errors.iter().map(StepError::to_string).collect();
+                for words in &words {
+                    // A device is mapped and not mounted; that its disk is another node's is said as of a mount.
+                    let is_map =
+                        words.starts_with("MapVolume.") && !words.starts_with("MapVolume.NodeAffinity");
+                    let reason = if is_map { "FailedMapVolume" } else { "FailedMount" };
+                    self.deps.event(&pod.id, EventType::Warning, reason, words);
+                }
+                let words = words.join("; ");
+                // As long as one waits for a thing that may come, the others are looked at with it.
+                let may_come = errors.iter().any(|error| matches!(error, StepError::Missing(_)));
                 match &mut self.state.volumes {
                     // Containers go on with what they have.
                     VolumeState::Ready(_) => self.state.refresh_at = Some(now + backoff::FIRST),

@@ -41,7 +41,7 @@ pub(super) async fn probe(
             let (command, limit) = (command.join(" "), limit.as_secs());
             Ok(Answer::Failure(format!("command timed out: {command:?} timed out after {limit}s")))
         }
-        Err(error) => Err(error.grpc_text()),
+        Err(error) => Err(error.grpc_text().into()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! HTTP checks: one connection for each request, no certificate verified, redirects as the kubelet follows them.
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::prober::url::Url;
-use crate::prober::{Answer, BODY_MAX, PodDialer, Tried, cut, dial_error, join, system_error};
+use crate::prober::{Answer, BODY_MAX, PodDialer, Tried, TryError, cut, dial_error, join, system_error};
 use crate::versions;
 
 /// As many redirects are followed (Go: `defaultCheckRedirect`).
@@ -108,12 +109,18 @@ impl HttpFault {
 
 /// A probe: 200 to 399 is success, and so is a redirect to another host, with a warning.
 pub(super) async fn probe(env: &Env, dialer: PodDialer<'_>, request: &HttpRequest, limit: Duration) -> Tried {
-    let url = &request.url;
-    match env.timeout(limit, follow(dialer, request)).await {
+    let (url, has_head) = (&request.url, Cell::new(false));
+    let broke_off = |why| Err(TryError { state: "failure", why });
+    match env.timeout(limit, follow(dialer, request, &has_head)).await {
+        None if has_head.get() => broke_off(
+            "context deadline exceeded (Client.Timeout or context cancellation while reading body)"
+                .to_owned(),
+        ),
         None => Ok(Answer::Failure(format!(
             "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
         ))),
-        Some(Err(HttpFault::Body(why) | HttpFault::Unasked(why))) => Err(why),
+        Some(Err(HttpFault::Body(why))) => broke_off(why),
+        Some(Err(HttpFault::Unasked(why))) => Err(why.into()),
         Some(Err(fault)) => Ok(Answer::Failure(fault.text(url))),
         Some(Ok(answer)) => Ok(match answer.status {
             200..300 => Answer::Success,
@@ -126,12 +133,17 @@ pub(super) async fn probe(env: &Env, dialer: PodDialer<'_>, request: &HttpReques
     }
 }
 
-/// Sends a request and follows redirects while the host stays.
-pub(crate) async fn follow(dialer: PodDialer<'_>, request: &HttpRequest) -> Result<HttpAnswer, HttpFault> {
+/// Sends a request and follows redirects while the host stays. `has_head`: whether the head of an answer has come, and its body is read.
+pub(crate) async fn follow(
+    dialer: PodDialer<'_>,
+    request: &HttpRequest,
+    has_head: &Cell<bool>,
+) -> Result<HttpAnswer, HttpFault> {
     let mut url = request.url.clone();
     let mut host = request.host.clone();
     for _ in 0..REDIRECTS_MAX {
-        let answer = get(dialer, &url, host.as_ref(), &request.headers).await?;
+        has_head.set(false);
+        let answer = get(dialer, &url, (host.as_ref(), &request.headers), has_head).await?;
         let location = answer.location.as_deref().filter(|_| matches!(answer.status, 301..=303 | 307 | 308));
         let Some(location) = location else { return Ok(answer) };
         let Some(next) = url.resolve(location) else {
@@ -152,8 +164,8 @@ pub(crate) async fn follow(dialer: PodDialer<'_>, request: &HttpRequest) -> Resu
 async fn get(
     dialer: PodDialer<'_>,
     url: &Url,
-    host: Option<&HeaderValue>,
-    headers: &HeaderMap,
+    heads: (Option<&HeaderValue>, &HeaderMap),
+    has_head: &Cell<bool>,
 ) -> Result<HttpAnswer, HttpFault> {
     let address = join(&url.host, url.port());
     let connected = dialer.connect(&url.host, url.port()).await;
@@ -163,13 +175,13 @@ async fn get(
     })?;
     let ends = ends(&stream);
     if !url.tls {
-        return exchange((stream, &ends), url, host, headers).await;
+        return exchange((stream, &ends), url, heads, has_head).await;
     }
     let name = ServerName::try_from(url.host.clone());
     let name = name.map_err(|error| HttpFault::Failed(format!("{}: {error}", url.host)))?;
     let connector = tokio_rustls::TlsConnector::from(unverified()?);
     match connector.connect(name, stream).await {
-        Ok(stream) => exchange((stream, &ends), url, host, headers).await,
+        Ok(stream) => exchange((stream, &ends), url, heads, has_head).await,
         Err(error) if speaks_plain_http(&error) => Err(HttpFault::PlainHttp),
         Err(error) => Err(HttpFault::Failed(broken(&error, &ends).unwrap_or_else(|| system_error(&error)))),
     }
@@ -194,8 +206,8 @@ fn speaks_plain_http(error: &std::io::Error) -> bool {
 async fn exchange(
     (stream, ends): (impl AsyncRead + AsyncWrite + Unpin, &str),
     url: &Url,
-    host: Option<&HeaderValue>,
-    headers: &HeaderMap,
+    (host, headers): (Option<&HeaderValue>, &HeaderMap),
+    has_head: &Cell<bool>,
 ) -> Result<HttpAnswer, HttpFault> {
     let failed = |error: &dyn std::fmt::Display| HttpFault::Failed(error.to_string());
     let mut request =
@@ -205,10 +217,14 @@ async fn exchange(
     let host = host.map_or_else(own, |host| Ok(host.clone()))?;
     request.headers_mut().insert(HOST, host);
     let (mut sender, connection) =
-        httpclient::handshake_as(Dialect::TitleCase, stream).await.map_err(|error| failed(&error))?;
+        // Go reads a blank before a colon, too.
+        httpclient::handshake_as(Dialect::AsGo, stream).await.map_err(|error| failed(&error))?;
     let talk = std::pin::pin!(async move {
         match sender.send_request(request).await {
-            Ok(response) => Ok(read(response, ends).await),
+            Ok(response) => {
+                has_head.set(true);
+                Ok(read(response, ends).await)
+            }
             Err(error) => Err(error),
         }
     });
@@ -229,7 +245,19 @@ fn told(error: &httpclient::Error, connection: Option<&hyper::Error>, ends: &str
     let of_connection = connection.and_then(|ended| broken(ended, ends));
     let of_either = broken(error, ends).or(of_connection);
     let ended = error.is_incomplete_message() || is_canceled;
-    of_either.unwrap_or_else(|| if ended { "EOF".to_owned() } else { error.to_string() })
+    of_either.unwrap_or_else(|| match error {
+        _ if ended => "EOF".to_owned(),
+        httpclient::Error::Exchange(inner) | httpclient::Error::Unsent(inner) if inner.is_parse() => {
+            format!("net/http: HTTP/1.x transport connection broken: malformed HTTP response ({error})")
+        }
+        _ => error.to_string(),
+    })
+}
+
+/// Whether such an error of reading is behind it.
+fn is_of_kind(error: &(dyn std::error::Error + 'static), kind: std::io::ErrorKind) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|error| error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == kind))
 }
 
 /// What the system said of a connection that broke, in Go's words; `None`: it was not the system.
@@ -255,10 +283,14 @@ async fn read(response: http::Response<hyper::body::Incoming>, ends: &str) -> Re
         && let Some(frame) = incoming.frame().await
     {
         let frame = frame.map_err(|error| {
-            HttpFault::Body(if error.is_incomplete_message() {
-                "unexpected EOF".to_owned()
-            } else {
-                broken(&error, ends).unwrap_or_else(|| error.to_string())
+            let why = broken(&error, ends).unwrap_or_else(|| error.to_string());
+            HttpFault::Body(match why.as_str() {
+                "EOF" => "unexpected EOF".to_owned(),
+                _ if error.is_incomplete_message() => "unexpected EOF".to_owned(),
+                _ if is_of_kind(&error, std::io::ErrorKind::InvalidInput) => {
+                    "invalid byte in chunk length".to_owned()
+                }
+                _ => why,
             })
         })?;
         if let Some(data) = frame.data_ref() {

@@ -34,7 +34,22 @@ pub(crate) enum Answer {
 }
 
 /// What one try came to. An error is no finding about the container: it is tried again, and counts for nothing.
-pub(crate) type Tried = Result<Answer, String>;
+pub(crate) type Tried = Result<Answer, TryError>;
+
+/// Why a try came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TryError {
+    /// The result that a kubelet names with it: `unknown`, or `failure` of an answer that broke off (pkg/probe/http/http.go:
+    /// `return probe.Failure, "", err`).
+    pub(crate) state: &'static str,
+    pub(crate) why: String,
+}
+
+impl From<String> for TryError {
+    fn from(why: String) -> Self {
+        TryError { state: "unknown", why }
+    }
+}
 
 /// What a probe does, worked out once.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,7 +118,7 @@ impl Check {
                 tcp::probe(env, dialer, host, port.clone()?, limit).await
             }
             Check::Grpc { port, service } => Ok(grpc::probe(env, ip, *port, service, limit).await),
-            Check::Missing => Err("missing probe handler".to_owned()),
+            Check::Missing => Err("missing probe handler".to_owned().into()),
         }
     }
 }

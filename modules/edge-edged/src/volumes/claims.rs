@@ -80,19 +80,19 @@ pub(crate) fn is_external(volume: &Volume) -> bool {
 }
 
 /// The external volumes that containers of the pod mount, and why those are not among them that miss something, as a kubelet says
-/// it: of all that fail the first, as the event's text.
+/// it: each by itself, and in one sentence all of which nobody knows what to mount.
 pub(crate) fn external(
     pod: &ParsedPod,
     used: &BTreeSet<&str>,
     node: &NodeFacts<'_>,
     find: &Find<'_>,
-) -> (Vec<External>, Option<StepError>) {
+) -> (Vec<External>, Vec<StepError>) {
     let look = Look { pod, node, find };
     let volumes = pod.spec().volumes.iter().flatten();
     let wanted: Vec<&Volume> =
         volumes.filter(|volume| is_external(volume) && used.contains(volume.name.as_str())).collect();
     let mut all = Vec::new();
-    let (mut failed, mut reasons, mut first) = (Vec::new(), Vec::new(), None);
+    let (mut failed, mut reasons, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for volume in wanted {
         match look.one(volume) {
             Ok(one) => all.push(one),
@@ -100,17 +100,17 @@ pub(crate) fn external(
                 failed.push(volume.name.as_str());
                 reasons.push(reason);
             }
-            Err(NotReady::Step(error)) => first = first.or(Some(error)),
+            Err(NotReady::Step(error)) => errors.push(error),
         }
     }
-    let unprocessed = (!reasons.is_empty()).then(|| {
+    if !reasons.is_empty() {
         let names = failed.join(" ");
-        StepError::Missing(format!(
+        errors.push(StepError::Missing(format!(
             "Unable to attach or mount volumes: unmounted volumes=[{names}], unattached volumes=[], failed to process volumes=[{names}]: {}",
             reasons.join("; ")
-        ))
-    });
-    (all, first.or(unprocessed))
+        )));
+    }
+    (all, errors)
 }
 
 /// Why a volume cannot be mounted yet.

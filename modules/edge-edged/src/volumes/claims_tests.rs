@@ -52,7 +52,7 @@ impl Stored {
         let node = NodeFacts { name: NODE, labels: &labels };
         let find = |key: &ObjectKey| Some(self.0.borrow().get(key)?.to_string().into_bytes());
         let (mut found, missing) = external(&pod, &BTreeSet::from(["v"]), &node, &find);
-        missing.map_or_else(|| Ok(found.remove(0)), |error| Err(error.to_string()))
+        missing.first().map_or_else(|| Ok(found.remove(0)), |error| Err(error.to_string()))
     }
 
     fn claimed(&self) -> Result<External, String> {
@@ -202,6 +202,6 @@ fn what_no_container_mounts_blocks_nothing() {
         "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "gone"}}]}));
     let labels = BTreeMap::new();
     let node = NodeFacts { name: NODE, labels: &labels };
-    assert_eq!(external(&pod, &BTreeSet::new(), &node, &|_| None), (Vec::new(), None));
+    assert_eq!(external(&pod, &BTreeSet::new(), &node, &|_| None), (Vec::new(), Vec::new()));
     assert!(has_external(&pod));
 }

@@ -47,6 +47,8 @@ pub(crate) struct Prepared {
     pub(crate) volumes: PreparedVolumes,
     /// Volumes that were made before and cannot be brought up to date, each in a sentence: they stay as they are.
     pub(crate) stale: Vec<String>,
+    /// Why others could not be made: each by itself, since each is mended by itself.
+    pub(crate) failed: Vec<StepError>,
 }
 
 /// Makes what is missing and brings files from objects up to date. Safe to repeat at any time. A volume that no container
@@ -58,18 +60,19 @@ pub(crate) fn prepare(
     tokens: &Tokens,
     facts: &FieldValues,
     external: PreparedVolumes,
-) -> Result<Prepared, StepError> {
+) -> Prepared {
     let used = used(pod);
     let volumes = pod.spec().volumes.iter().flatten();
     let own = volumes.filter(|volume| used.contains(&*volume.name) && !is_external(volume));
     let (mut prepared, mut space) = (Prepared::default(), ObjectSpace::new());
     for volume in own {
-        let made = one(root, pod, volume, sources, tokens, facts, (&mut prepared.stale, &mut space))
-            .map_err(|error| named(error, &volume.name))?;
-        prepared.volumes.insert(volume.name.clone(), made);
+        match one(root, pod, volume, sources, tokens, facts, (&mut prepared.stale, &mut space)) {
+            Ok(made) => drop(prepared.volumes.insert(volume.name.clone(), made)),
+            Err(error) => prepared.failed.push(named(error, &volume.name)),
+        }
     }
     prepared.volumes.extend(external);
-    Ok(prepared)
+    prepared
 }
 
 /// The error of a volume that could not be set up.
@@ -185,9 +188,10 @@ mod tests {
 
     fn prepared(root: &Path, pod: &ParsedPod) -> PreparedVolumes {
         let root = Folder::root(root).unwrap();
-        prepare(&root, pod, &Sources::default(), &Tokens::new(), &facts(), PreparedVolumes::new())
-            .unwrap()
-            .volumes
+        let prepared =
+            prepare(&root, pod, &Sources::default(), &Tokens::new(), &facts(), PreparedVolumes::new());
+        assert_eq!(prepared.failed, []);
+        prepared.volumes
     }
 
     fn access(at: &Path) -> (u32, u32, u32) {
@@ -249,6 +253,29 @@ mod tests {
             root.detach_below(&layout::pod(&pod.id.uid)).unwrap();
         }
     }
+
+    #[test]
+    fn each_volume_that_fails_is_said_and_the_others_are_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = |name: &str| json!({"name": name, "mountPath": format!("/{name}")});
+        let pod = pod(json!({
+            "containers": [{"name": "c", "image": "x", "volumeMounts": [mount("noa"), mount("nob"), mount("data")]}],
+            "volumes": [{"name": "noa", "configMap": {"name": "noa"}}, {"name": "nob", "secret": {"secretName": "nob"}},
+                {"name": "data", "emptyDir": {}}]}));
+        let root = Folder::root(dir.path()).unwrap();
+        let prepared =
+            prepare(&root, &pod, &Sources::default(), &Tokens::new(), &facts(), PreparedVolumes::new());
+        let said: Vec<String> = prepared.failed.iter().map(StepError::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "MountVolume.SetUp failed for volume \"noa\" : configmap \"noa\" not found",
+                "MountVolume.SetUp failed for volume \"nob\" : secret \"nob\" not found"
+            ]
+        );
+        assert_eq!(prepared.volumes.keys().collect::<Vec<_>>(), ["data"]);
+    }
+
     #[test]
     fn a_deleted_object_takes_nothing_from_those_who_have_its_content() {
         let dir = tempfile::tempdir().unwrap();
@@ -260,11 +287,15 @@ mod tests {
             prepare(&root, &pod, sources, &Tokens::new(), &facts(), PreparedVolumes::new())
         };
         let words = "MountVolume.SetUp failed for volume \"v\" : configmap \"m\" not found";
-        assert_eq!(from(&Sources::default()), Err(StepError::Missing(words.to_owned())));
-        let there = from(&content::tests::sources()).unwrap();
-        assert!(there.stale.is_empty());
-        let gone = from(&Sources::default()).unwrap();
-        assert_eq!((gone.volumes, gone.stale), (there.volumes, vec![words.to_owned()]));
+        let failed = StepError::Missing(words.to_owned());
+        assert_eq!(from(&Sources::default()), Prepared { failed: vec![failed], ..Prepared::default() });
+        let there = from(&content::tests::sources());
+        assert!(there.stale.is_empty() && there.failed.is_empty());
+        let gone = from(&Sources::default());
+        assert_eq!(
+            (gone.volumes, gone.stale, gone.failed),
+            (there.volumes, vec![words.to_owned()], Vec::new())
+        );
         let at = dir.path().join(layout::volume(&pod.id.uid, "configmap", "v"));
         assert_eq!(fs::read_to_string(at.join("a")).unwrap(), "1");
         assert_eq!(access(&at).0, 0o777);

@@ -94,7 +94,7 @@ mod tests {
         counters.made(&Ok(Answer::Success), took);
         counters.made(&Ok(Answer::Warning("redirected".into())), took);
         counters.made(&Ok(Answer::Failure("503".into())), took);
-        counters.made(&Err("no runtime".into()), took);
+        counters.made(&Err("no runtime".to_owned().into()), took);
         let by_result: Vec<(String, Count)> = metrics
             .labelled(TOTAL)
             .into_iter()

@@ -115,7 +115,8 @@ impl ProbeTask {
                 Some(Verdict::Failure)
             }
             Err(error) => {
-                let text = format!("{word} probe errored and resulted in unknown state: {error}");
+                let text =
+                    format!("{word} probe errored and resulted in {} state: {}", error.state, error.why);
                 self.event("Unhealthy", &text);
                 None
             }
@@ -123,7 +124,7 @@ impl ProbeTask {
     }
 
     async fn try_check(&self, target: &Target) -> Tried {
-        let mut tried = Err(String::new());
+        let mut tried = Err(String::new().into());
         for _ in 0..TRIES {
             let (env, runtime) = (&self.deps.env, &self.deps.runtime);
             let dialer = PodDialer { lookups: &self.deps.lookups, namespace: &self.pod.namespace };

@@ -176,10 +176,46 @@ async fn a_silent_server_costs_the_timeout_and_a_body_without_end_ten_kibibytes(
     let endless = "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n".to_owned() + &"x".repeat(BODY_MAX);
     let (port, _asked) = server(vec![endless]).await;
     assert_eq!(ask(port, json!({"path": "/"})).await, Ok(Answer::Success));
-    // One that breaks off says nothing of the container.
-    let torn = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx".to_owned();
-    let (port, _asked) = server(vec![torn]).await;
-    assert!(ask(port, json!({"path": "/"})).await.is_err());
+}
+
+/// One that breaks off says nothing of the container (pkg/probe/http/http.go, where the body is read).
+#[tokio::test]
+async fn a_body_that_breaks_off_counts_for_nothing_and_is_told_in_gos_words() {
+    for (torn, why) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx", "unexpected EOF"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nab", "unexpected EOF"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nab", "invalid byte in chunk length"),
+    ] {
+        let (port, _asked) = server(vec![torn.to_owned()]).await;
+        let want = TryError { state: "failure", why: why.to_owned() };
+        assert_eq!(ask(port, json!({"path": "/"})).await, Err(want), "{torn}");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let action: HTTPGetAction = serde_json::from_value(json!({"port": port})).unwrap();
+    let request = HttpRequest::new(&action, port, "127.0.0.1", "kube-probe").unwrap();
+    let stalls = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx").await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    let env = Env::real();
+    let tried = tokio::select! {
+        tried = probe(&env, of_pod(), &request, Duration::from_secs(1)) => tried,
+        () = stalls => unreachable!(),
+    };
+    let why = "context deadline exceeded (Client.Timeout or context cancellation while reading body)";
+    assert_eq!(tried, Err(TryError { state: "failure", why: why.to_owned() }));
+    // What is no HTTP at all is a failure.
+    let (port, _asked) = server(vec!["garbage\r\n\r\n".to_owned()]).await;
+    let Ok(Answer::Failure(text)) = ask(port, json!({"path": "/"})).await else { panic!("it is no HTTP") };
+    assert!(
+        text.contains("net/http: HTTP/1.x transport connection broken: malformed HTTP response"),
+        "{text}"
+    );
+    let (port, _asked) =
+        server(vec!["HTTP/1.1 200 OK\r\nServer : odd\r\nContent-Length: 0\r\n\r\n".to_owned()]).await;
+    assert_eq!(ask(port, json!({"path": "/"})).await, Ok(Answer::Success));
 }
 
 #[tokio::test]
