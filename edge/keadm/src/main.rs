@@ -100,7 +100,7 @@ enum Command {
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
         websocketport: Option<u16>,
         /// A token of `keadm gettoken`; every user of this machine sees it while keadm runs: --token-file hides it
-        #[arg(short = 't', long, required_unless_present = "token_file", conflicts_with = "token_file")]
+        #[arg(short = 't', long, conflicts_with = "token_file")]
         token: Option<String>,
         /// A file that holds the token, or a pipe, which has a minute to bring it; - for standard input
         #[arg(long)]
@@ -410,7 +410,10 @@ fn token_of(shown: Option<String>, file: Option<&Path>) -> Result<String> {
             let _ = writeln!(std::io::stderr(), "{words}");
             Ok(token)
         }
-        _ => bail!("give --token or --token-file"),
+        _ => bail!(
+            "a token is missing: `keadm gettoken` prints one where the cluster's kubeconfig is; --token-file names a file with it, or - for standard \
+             input (--token takes it on the command line, where other users of this machine see it)"
+        ),
     }
 }
 

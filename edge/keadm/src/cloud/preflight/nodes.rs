@@ -36,7 +36,7 @@ pub(crate) fn nodes_ready(nodes: &[Node], replicas: u64) -> Finding {
         0 => Finding::failed(
             CHECK,
             format!(
-                "of {} Nodes none is Ready, open for pods and no edge node: CloudCore's pods would wait (`kubectl get nodes`)",
+                "of {} Nodes none is Ready, open for pods and no edge node: CloudCore's pods would wait (`kubectl get nodes`). One that runs outside of the cluster has none: --set cloudCore.replicaCount=0",
                 nodes.len()
             ),
         ),
