@@ -57,6 +57,25 @@ fn memory(meminfo: &str) -> Option<u64> {
 
 /// What is reserved of more than there is.
 pub(crate) fn defects(edged: &Edged, capacity: Capacity) -> Vec<Defect> {
+    beyond(edged, capacity, |there| format!("this machine has {there} in all"))
+}
+
+/// What is reserved of more than a half of that: what a job may.
+pub(crate) fn beyond_half(edged: &Edged, capacity: Capacity) -> Vec<Defect> {
+    let half = |amount: Option<u64>| amount.map(|amount| amount / 2);
+    let half = Capacity {
+        cpu_milli: half(capacity.cpu_milli),
+        memory: half(capacity.memory),
+        ephemeral_storage: half(capacity.ephemeral_storage),
+    };
+    beyond(edged, half, |there| {
+        format!(
+            "a job may keep a half of this machine from them, {there}; `keadm config-update` on the node does more"
+        )
+    })
+}
+
+fn beyond(edged: &Edged, capacity: Capacity, told: impl Fn(String) -> String) -> Vec<Defect> {
     let kubelet = &edged.tailored_kubelet_config;
     let hard = &kubelet.eviction_hard;
     let (memory, disk) =
@@ -98,8 +117,8 @@ pub(crate) fn defects(edged: &Edged, capacity: Capacity) -> Vec<Defect> {
         defects.push(Defect::new(
             &at,
             format!(
-                "is too much: kubeReserved, systemReserved{eviction} keep {wanted}{unit} of {resource} from pods, and this machine has \
-                 {there}{unit} in all"
+                "is too much: kubeReserved, systemReserved{eviction} keep {wanted}{unit} of {resource} from pods, and {}",
+                told(format!("{there}{unit}"))
             ),
         ));
     }
