@@ -316,7 +316,9 @@ mod tests {
 
     #[test]
     fn what_would_not_load_is_refused() {
-        let error = by_job(DEFAULT_FILE, &[("modules.edgeHub.heartbeat", "0")]).unwrap_err();
+        let never = [("modules.edgeHub.heartbeat", "0")];
+        assert!(by_job(DEFAULT_FILE, &never).unwrap_err().contains("may be 1 to 60 by a job"));
+        let error = update(DEFAULT_FILE, &never, ChangedBy::Administrator).unwrap_err();
         assert!(
             error.starts_with("with these values, ") && error.contains("`modules.edgeHub.heartbeat` is 0"),
             "{error}"
