@@ -57,6 +57,20 @@ fn memory(meminfo: &str) -> Option<u64> {
 
 /// What is reserved of more than there is.
 pub(crate) fn defects(edged: &Edged, capacity: Capacity) -> Vec<Defect> {
+    beyond(edged, capacity, 1, |there| format!("this machine has {there} in all"))
+}
+
+/// What is reserved of more than a half of that: what a job may.
+pub(crate) fn beyond_half(edged: &Edged, capacity: Capacity) -> Vec<Defect> {
+    beyond(edged, capacity, 2, |there| {
+        format!(
+            "a job may keep a half of this machine from them, {there}; `keadm config-update` on the node does more"
+        )
+    })
+}
+
+/// What is reserved of more than one of `parts` parts.
+fn beyond(edged: &Edged, capacity: Capacity, parts: u64, told: impl Fn(String) -> String) -> Vec<Defect> {
     let kubelet = &edged.tailored_kubelet_config;
     let hard = &kubelet.eviction_hard;
     let (memory, disk) =
@@ -80,7 +94,7 @@ pub(crate) fn defects(edged: &Edged, capacity: Capacity) -> Vec<Defect> {
     ];
     let mut defects = Vec::new();
     for (resource, signal, there, reserved, free) in kept {
-        let Some(there) = there else { continue };
+        let Some(there) = there.map(|there| there / parts) else { continue };
         let wanted = reserved.saturating_add(free);
         if wanted <= there {
             continue;
@@ -98,8 +112,8 @@ pub(crate) fn defects(edged: &Edged, capacity: Capacity) -> Vec<Defect> {
         defects.push(Defect::new(
             &at,
             format!(
-                "is too much: kubeReserved, systemReserved{eviction} keep {wanted}{unit} of {resource} from pods, and this machine has \
-                 {there}{unit} in all"
+                "is too much: kubeReserved, systemReserved{eviction} keep {wanted}{unit} of {resource} from pods, and {}",
+                told(format!("{there}{unit}"))
             ),
         ));
     }
@@ -150,6 +164,17 @@ mod tests {
         assert_eq!(defects(&edged, Capacity::default()), [], "a machine that does not say is not asked");
         let said = &defects(&edged, MACHINE)[0].what;
         assert!(said.contains("this machine has 4294967296 bytes in all"), "{said}");
+    }
+
+    #[test]
+    fn a_job_reserves_no_more_than_a_half() {
+        let mut edged = Edged::default();
+        edged.tailored_kubelet_config.eviction_hard.memory_available = Threshold::Part(4900);
+        assert_eq!(beyond_half(&edged, MACHINE), []);
+        edged.tailored_kubelet_config.eviction_hard.memory_available = Threshold::Part(5100);
+        assert_eq!(defects(&edged, MACHINE), []);
+        let said = &beyond_half(&edged, MACHINE)[0].what;
+        assert!(said.contains("a half of this machine from them, 2147483648 bytes"), "{said}");
     }
 
     #[test]

@@ -528,7 +528,7 @@ mod tests {
             "modules.cloudHub.nodeLimits",
             "modules.nothing",
             "`modules.cloudHub.nodeLimit` is not understood",
-            "write it as its default is, 1000",
+            "write a whole number",
         ] {
             assert!(error.contains(part), "{part}: {error}");
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::capacity::{self, Capacity};
 use crate::edge::EdgeCore;
 use crate::error::{ConfigError, Defect, FILE_MAX};
 use crate::values::{self, Edit};
@@ -96,6 +97,13 @@ impl EdgeUpdate {
             return Err(UpdateError::NoPlace);
         }
         let (settings, _) = EdgeCore::of_text(path, &text).map_err(UpdateError::After)?;
+        if by == ChangedBy::Job && edits.iter().any(|edit| remote::is_reserving(&edit.path)) {
+            let edged = &settings.modules.edged;
+            let defects = capacity::beyond_half(edged, Capacity::of_machine(&edged.root_directory));
+            if !defects.is_empty() {
+                return Err(UpdateError::Values(defects));
+            }
+        }
         Ok(Some(EdgeUpdate { text, settings, keeps_comments }))
     }
 }
@@ -121,9 +129,8 @@ fn edits<'a>(
     }
     if by == ChangedBy::Job {
         for edit in &edits {
-            if let Some(why) = remote::refusal(&edit.path) {
-                let what =
-                    format!("may be changed by no job: {why}; `keadm config-update` on the node does it");
+            if let Some(why) = remote::refusal(&edit.path, &edit.value) {
+                let what = format!("{why}; `keadm config-update` on the node does it");
                 defects.push(Defect::new(&edit.path.join("."), what));
             }
         }
@@ -290,8 +297,28 @@ mod tests {
     }
 
     #[test]
+    fn a_job_leaves_pods_a_half_of_the_machine() {
+        let memory = Capacity::of_machine(Path::new("/")).memory.unwrap();
+        let key = "modules.edged.tailoredKubeletConfig.kubeReserved.memory";
+        let reserved = |percent: u64, by| {
+            let amount = (memory / 100 * percent).to_string();
+            update(DEFAULT_FILE, &[(key, &amount)], by).map(|updated| updated.is_some())
+        };
+        assert_eq!(reserved(25, ChangedBy::Job), Ok(true));
+        let why = reserved(60, ChangedBy::Job).unwrap_err();
+        assert!(why.contains("kubeReserved.memory` is too much") && why.contains("a job may keep"), "{why}");
+        assert_eq!(reserved(60, ChangedBy::Administrator), Ok(true));
+        let all = [(r"modules.edged.tailoredKubeletConfig.evictionHard.memory\.available", "99%")];
+        assert!(
+            by_job(DEFAULT_FILE, &all).unwrap_err().contains("evictionHard.memory.available` is too much")
+        );
+    }
+
+    #[test]
     fn what_would_not_load_is_refused() {
-        let error = by_job(DEFAULT_FILE, &[("modules.edgeHub.heartbeat", "0")]).unwrap_err();
+        let never = [("modules.edgeHub.heartbeat", "0")];
+        assert!(by_job(DEFAULT_FILE, &never).unwrap_err().contains("may be 1 to 60 by a job"));
+        let error = update(DEFAULT_FILE, &never, ChangedBy::Administrator).unwrap_err();
         assert!(
             error.starts_with("with these values, ") && error.contains("`modules.edgeHub.heartbeat` is 0"),
             "{error}"

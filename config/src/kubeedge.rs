@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::cures;
 use crate::error::Defect;
 
 /// Of `edgecore.yaml`.
@@ -66,8 +67,7 @@ struct KeyFindings {
 
 impl KeyFindings {
     fn unknown(&mut self, key: &str, meant: Option<&str>) {
-        let cure = meant.map_or_else(|| "correct its name".to_owned(), |meant| format!("write `{meant}`"));
-        self.unknown.push(Defect::new(key, format!("is no setting: {cure}, or remove it")));
+        self.unknown.push(Defect::new(key, cures::unknown(meant)));
     }
 
     fn compare(&mut self, key: &str, default: &Value, value: &Value) {

@@ -8,6 +8,7 @@
 mod capacity;
 pub mod cloud;
 pub mod cloud_stream;
+mod cures;
 pub mod edge;
 mod edge_file;
 mod edge_page;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::cures::{self, Written};
 use crate::error::{ConfigError, Defect, FILE_MAX};
 use crate::kubeedge::{self, Foreign};
 
@@ -102,18 +103,19 @@ where
         warnings
             .push(format!("config file `{}` says nothing: every setting has its default", path.display()));
     }
-    let config = match serde_path_to_error::deserialize(tree) {
+    let config = match serde_path_to_error::deserialize(&tree) {
         Ok(config) => config,
         Err(error) => {
             let key = error.path().to_string();
             let why = error.into_inner().to_string();
-            let default = defaults.pointer(&format!("/{}", key.replace('.', "/")));
-            let why = match (out_of_range(&why), default) {
+            let at = format!("/{}", key.replace('.', "/"));
+            let given = tree.pointer(&at).and_then(Value::as_str).unwrap_or_default();
+            let default = defaults.pointer(&at);
+            let wanted = default.and_then(|default| cures::wanted(default, given, Written::Yaml));
+            let why = match (out_of_range(&why), wanted) {
                 (Some(why), _) => why,
                 // What a value of ours says has its cure already.
-                (None, Some(default)) if !default.is_object() && !why.contains(": write ") => {
-                    format!("{why}; write it as its default is, {default}")
-                }
+                (None, Some(wanted)) if !why.contains(": write ") => format!("{why}; {wanted}"),
                 (None, Some(_) | None) => why,
             };
             if unknown.is_empty() {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::cures::{self, Written};
 use crate::edge::EdgeCore;
 use crate::error::Defect;
 
@@ -63,17 +64,32 @@ pub(crate) fn set(tree: &mut Value, defaults: &Value, key: &str, value: &str) ->
             own.insert(name.to_owned(), Value::from(value));
             Ok(vec![Edit { path, value: Value::from(value) }])
         }
-        _ => Err(Defect::new(key, "is no setting: edgecore.yaml has no such key")),
+        _ => Err(unknown(defaults, &path)),
     }
 }
 
-/// The default stands in it, and never what is there now: whoever asks may not read that.
+/// Names the first key on the way that is none. What is meant is looked for among all that there are, and never among what the file has
+/// of the user's own.
+fn unknown(defaults: &Value, path: &[String]) -> Defect {
+    let mut section = defaults;
+    for (depth, part) in path.iter().enumerate() {
+        match section.as_object().map(|own| (own, own.get(part))) {
+            Some((_, Some(below))) => section = below,
+            Some((own, None)) => {
+                let key = path.get(..=depth).unwrap_or_default().join(".");
+                return Defect::new(&key, cures::of_unknown(part, own.keys().map(String::as_str)));
+            }
+            None => break,
+        }
+    }
+    Defect::new(&path.join("."), cures::unknown(None))
+}
+
+/// The kind of its default stands in it, and never what is there now: whoever asks may not read that.
 fn of_another_type(key: &str, value: &str, default: Option<&Value>) -> Defect {
     let shown: String = value.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
-    let cure = match default.filter(|default| !default.is_object()) {
-        Some(default) => format!("; write it as its default is, {default}"),
-        None => String::new(),
-    };
+    let wanted = default.and_then(|default| cures::wanted(default, value, Written::Json));
+    let cure = wanted.map_or_else(String::new, |wanted| format!("; {wanted}"));
     Defect::new(key, format!("is to be `{shown}`, which is not of its type{cure}"))
 }
 
@@ -94,10 +110,9 @@ fn lay(
             for (name, value) in given {
                 let below: Vec<String> = path.iter().cloned().chain([name.clone()]).collect();
                 let Some(location) = own.get_mut(&name) else {
-                    return Err(Defect::new(
-                        &path.join("."),
-                        format!("is given `{name}`, and edgecore.yaml has no `{name}` there"),
-                    ));
+                    let known = default.and_then(Value::as_object).into_iter().flatten();
+                    let known = known.map(|(known, _)| known.as_str());
+                    return Err(Defect::new(&below.join("."), cures::of_unknown(&name, known)));
                 };
                 lay(location, default.and_then(|own| own.get(&name)), value, &below, edits)?;
             }
@@ -173,20 +188,31 @@ mod tests {
     #[test]
     fn what_is_no_key_or_of_another_type_is_named() {
         for (key, value, said) in [
-            ("modules.edgeHub.heartbeet", "20", "`modules.edgeHub.heartbeet` is no setting"),
+            (
+                "modules.edgeHub.heartbeet",
+                "20",
+                "`modules.edgeHub.heartbeet` is no setting: write `heartbeat`",
+            ),
+            (
+                "modules.edgHub.heartbeat",
+                "20",
+                "`modules.edgHub` is no setting: write `edgeHub`, or remove it",
+            ),
+            ("modules.edged.tailoredKubeletConfig.clusterDns", "x", "is no setting: write `clusterDNS`"),
+            ("modules.nothing.at.all", "20", "`modules.nothing` is no setting: correct its name"),
             ("", "20", "`` is no setting"),
             ("modules.edgeHub.heartbeat.x", "20", "is no setting"),
-            (
-                "modules.edgeHub.heartbeat",
-                "often",
-                "`often`, which is not of its type; write it as its default is, 10",
-            ),
+            ("modules.edgeHub.heartbeat", "often", "`often`, which is not of its type; write a whole number"),
             ("modules.edgeHub.heartbeat", "20, \"quic\": {}", "not of its type"),
             ("modules.edgeHub.heartbeat", "-1", "`modules.edgeHub.heartbeat` is not understood"),
             ("modules.edgeHub.heartbeat", "null", "is not understood"),
-            ("modules.edgeHub", r#"{"quik": 1}"#, "has no `quik` there"),
+            ("modules.edgeHub", r#"{"quik": 1}"#, "`modules.edgeHub.quik` is no setting: write `quic`"),
             ("modules.edgeHub", "null", "`modules.edgeHub` is not understood"),
-            ("modules.edged.tailoredKubeletConfig.clusterDNS", "10.0.0.1", "not of its type"),
+            (
+                "modules.edged.tailoredKubeletConfig.clusterDNS",
+                "10.0.0.1",
+                r#"not of its type; write a list, ["10.0.0.1"]"#,
+            ),
         ] {
             let Defect { key, what } = EdgeCore::default().with([(key, value)]).unwrap_err();
             assert!(format!("`{key}` {what}").contains(said), "{key}: {what}");

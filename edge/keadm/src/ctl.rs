@@ -4,8 +4,7 @@ use clap::Subcommand;
 
 use crate::device_method::Callable;
 use crate::node_page::PageArgs;
-use crate::node_socket::OfNode;
-use crate::release::Unhold;
+use crate::release::{Confirm, Unhold};
 
 /// What is done on this node.
 #[derive(Subcommand)]
@@ -16,8 +15,8 @@ pub enum CtlCommand {
     /// Releases pods that are held by the annotation edge.kubeedge.io/hold-upgrade
     #[command(subcommand)]
     UnholdUpgrade(Unhold),
-    /// Confirms the upgrade that a NodeUpgradeJob with requireConfirmation waits with on this node
-    Confirm(OfNode),
+    /// Shows the upgrades that NodeUpgradeJobs with requireConfirmation wait with on this node, and confirms one
+    Confirm(Confirm),
     /// Prints a URL that opens this node's page in a browser, once, within 2 minutes: link, outbox, pods, devices and last events, also
     /// while the node is cut off (modules.edgePage)
     Page(PageArgs),

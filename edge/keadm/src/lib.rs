@@ -42,7 +42,7 @@ pub use kubeedge_flags::{NoKubeEdgeFlags, OfInit, OfJoin, OfReset, OfUpgrade, Of
 pub use node::{Join, join, reset};
 pub use node_page::{PageArgs, page};
 pub use node_socket::OfNode;
-pub use release::{Unhold, confirm, unhold};
+pub use release::{Confirm, Unhold, confirm, unhold};
 pub use store::{StoreCommand, show_store};
 pub use sync::{Sync, show_sync};
 pub use token::{TOKEN_LIFE, get_token, get_token_in, list_tokens, token_life, ttl, withdraw_token};

@@ -1,6 +1,6 @@
 //! `keadm`: KubeEdge's verbs for a node's life in the cluster.
 
-use std::io::{BufRead as _, Read as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -276,7 +276,11 @@ async fn run(cli: Cli) -> Result<()> {
             keadm::withdraw_token(keadm::client(cluster.kube_config.as_deref()).await?, &id, &mut say).await
         }
         Command::Ctl(keadm::CtlCommand::Page(order)) => keadm::page(&order, &mut say).await,
-        Command::Ctl(keadm::CtlCommand::Confirm(node)) => keadm::confirm(&node, &mut say).await,
+        Command::Ctl(keadm::CtlCommand::Confirm(order)) => {
+            // KubeEdge's scripts ask nobody.
+            let mut is_meant = |question: &str| !std::io::stdin().is_terminal() || is_meant(question);
+            keadm::confirm(&order, &mut is_meant, &mut say).await
+        }
         Command::Ctl(keadm::CtlCommand::UnholdUpgrade(order)) => keadm::unhold(&order, &mut say).await,
         Command::Ctl(keadm::CtlCommand::Call(keadm::Callable::Device(order))) => {
             keadm::call_method(&order, &Env::real(), &mut say).await

@@ -107,7 +107,7 @@ async fn ask(socket: &Path, request: Request<String>, most: usize) -> Result<(u1
 }
 
 /// What was answered, without the characters that a terminal takes for commands: it may say again what somebody else had named.
-fn for_terminal(text: &str) -> String {
+pub(crate) fn for_terminal(text: &str) -> String {
     text.trim().chars().filter(|letter| matches!(letter, '\n' | '\t') || !letter.is_control()).collect()
 }
 

@@ -15,6 +15,8 @@ pub const STATUS_BYTES_MAX: usize = 512 << 10;
 const NODE_BYTES_MIN: usize = 400;
 /// 16 Nodes are asked for in one look.
 const LOOK_UPS_MAX: usize = 16;
+/// 256 letters of why a node failed stand in the reason of its job.
+const FIRST_REASON_MAX: usize = 256;
 
 /// What is said of a job where jobs have no effect: whoever made it waits for something that does not come.
 pub const WITHOUT_EFFECT: &str = "nothing is done: modules.taskManager.enable is false in cloudcore.yaml (cloudCore.modules.taskManager.enable in the chart); set it, and restart CloudCore";
@@ -221,7 +223,7 @@ fn verdict(status: &JobStatus, spec: &JobSpec) -> Option<(&'static str, Option<S
     if rate > spec.failure_tolerate {
         let tolerate = spec.failure_tolerate;
         let reason = format!("{failed} of {total} nodes failed, and failureTolerate is {tolerate}");
-        return Some((job_phase::FAILURE, Some(reason)));
+        return Some((job_phase::FAILURE, Some(reason + &first_failed(status))));
     }
     let phase = if ended == total {
         job_phase::COMPLETED
@@ -231,6 +233,22 @@ fn verdict(status: &JobStatus, spec: &JobSpec) -> Option<(&'static str, Option<S
         return None;
     };
     (status.phase != phase).then_some((phase, None))
+}
+
+/// Which node is the first in the list that failed, and why: `kubectl get` shows nothing else of nodes.
+fn first_failed(status: &JobStatus) -> String {
+    let is_failed =
+        |node: &&NodeStatus| [node_phase::FAILURE, node_phase::UNKNOWN].contains(&node.phase.as_str());
+    let Some(node) = status.node_status.iter().find(is_failed) else { return String::new() };
+    // Which images were not pulled is less than why.
+    let of_image = node.image_status.iter().map(|image| &image.reason).find(|reason| !reason.is_empty());
+    let why = of_image.unwrap_or(&node.reason);
+    let mut shown: String = why.chars().take(FIRST_REASON_MAX).collect();
+    if shown.len() < why.len() {
+        shown.push('…');
+    }
+    let shown = if shown.is_empty() { node.phase.as_str() } else { &shown };
+    format!(": {}: {shown}", node.node_name)
 }
 
 /// Shortens what is said of each node to its share, what is needed least first: images that are there, then sentences about images,
@@ -402,7 +420,8 @@ mod tests {
             (status.phase.as_str(), phases(&status)),
             ("Failure", vec!["Failure", "InProgress", "Pending", "Pending"])
         );
-        assert!(status.reason.contains("1 of 4 nodes failed"), "{}", status.reason);
+        let begins = "1 of 4 nodes failed, and failureTolerate is 0.2: a: ";
+        assert!(status.reason.starts_with(begins) && status.reason.len() > begins.len(), "{}", status.reason);
         let done = report(TaskPhase::Successful, &["Check", "Pull"]);
         let status = advance(&status, &spec(2, 0.2), &said(&all, "b", done));
         assert_eq!((status.phase.as_str(), phases(&status)[1]), ("Failure", "Successful"));
@@ -413,6 +432,21 @@ mod tests {
         let status =
             advance(&status, &spec(1, 0.25), &said(&all, "a", report(TaskPhase::Failure, &["Check"])));
         assert_eq!((status.phase.as_str(), phases(&status)[1]), ("InProgress", "InProgress"));
+    }
+
+    #[test]
+    fn the_reason_of_a_job_has_why_an_image_was_not_pulled_within_a_bound() {
+        let status = advance(&job(&["a"]), &spec(1, 0.0), &linked(&["a"]));
+        let mut failed = report(TaskPhase::Failure, &["Check", "Pull"]);
+        let image = |image: &str, succeeded, reason: &str| TaskImage {
+            image: image.to_owned(),
+            succeeded,
+            reason: reason.to_owned(),
+        };
+        failed.images = vec![image("here:1", true, ""), image("absent:1", false, &"no route ".repeat(40))];
+        let status = advance(&status, &spec(1, 0.0), &said(&["a"], "a", failed));
+        let why = status.reason.strip_prefix("1 of 1 nodes failed, and failureTolerate is 0: a: no route ");
+        assert!(why.is_some_and(|why| why.ends_with('…') && why.len() < 260), "{}", status.reason);
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub enum EdgedMsg {
         /// By the pods' uids.
         reply: Reply<VolumesOfPods>,
     },
-    /// Pull an image before a pod needs it. Answered when it is here, or with a sentence why not.
+    /// Pull an image before a pod needs it. Answered when it is here, or with a sentence why not. It ends when the asker has gone.
     PullImage {
         /// The image, as a container would name it.
         image: String,

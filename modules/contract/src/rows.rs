@@ -7,6 +7,7 @@
 //! `tests/rows-1.txt` holds every kind byte by byte. A row of a format or a kind that this release does not know, as a later
 //! one may have left it, is told apart from one that is broken.
 
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::batch::SkipReason;
@@ -25,6 +26,35 @@ pub const RELEASED_PODS_FACT: &str = "released-pod";
 /// The first key of the parts of jobs that somebody on the node has confirmed, by the jobs' uids: the mark ([`crate::node_task::acted_upon`]) of
 /// what was confirmed. The node's kubelet API writes them, and TaskManager goes on with these parts as long as they have this mark.
 pub const CONFIRMED_TASKS_FACT: &str = "confirmed-task";
+
+/// The first key of how far the parts of jobs are, by the jobs' uids: TaskManager keeps them, and what waits for somebody on the node is
+/// read there ([`WaitingTask`]).
+pub const NODE_TASKS_FACT: &str = "node-task";
+
+/// A part of a job that waits until somebody on the node confirms it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingTask {
+    /// The mark ([`crate::node_task::acted_upon`]) of what it is about.
+    pub mark: String,
+    /// The SHA-256 of the installation package that was fetched, in hex; empty: not known.
+    pub sum: String,
+}
+
+impl WaitingTask {
+    /// Reads a row of [`NODE_TASKS_FACT`] of a job that asks for a confirmation; `None`: its part does not wait, or not any more.
+    pub fn read(row: &[u8]) -> Option<WaitingTask> {
+        let row: Value = serde_json::from_slice(row).ok()?;
+        let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or_default();
+        let actions = row.get("actions").and_then(Value::as_array)?;
+        // What is fetched has been looked at, and nothing else has been done yet.
+        let is_fetched = matches!(actions.as_slice(), [one] if one.get("ok") == Some(&Value::Bool(true)));
+        let waits = row.get("v") == Some(&Value::from(1))
+            && text("phase") == "InProgress"
+            && is_fetched
+            && row.get("begun").is_none();
+        waits.then(|| WaitingTask { mark: text("of").to_owned(), sum: text("sum").to_owned() })
+    }
+}
 
 /// The first key of the pods that another daemon's edge node (KubeEdge's) ran before this one took the node over, by their uids,
 /// without a value: what the runtime has of them carries no node's name. Who imports its store writes them; Edged forgets those that

@@ -276,17 +276,26 @@ impl Actor for Edged {
 }
 
 impl Edged {
-    /// Pulls an image beside the actor. Whoever asks may give up: the pull goes on, and what it brings stays.
+    /// Pulls an image beside the actor. When whoever asked has given up, so does the runtime: what nobody waits for takes no place, no line
+    /// and no disk.
     fn pull_image(
         &self,
         image: String,
         secret: Option<String>,
-        reply: Reply<Result<(), String>>,
+        mut reply: Reply<Result<(), String>>,
         cx: &Context<EdgedMsg>,
     ) {
         // Whoever asks an Edged that has not begun hears that there is no answer.
         let Some(deps) = self.deps.clone() else { return };
-        cx.spawn(async move { reply.send(pull::ensure_for_job(deps, image, secret).await) });
+        cx.spawn(async move {
+            let pulled = tokio::select! {
+                biased;
+                // The pull is dropped by it, also where it still waits for its turn.
+                () = reply.abandoned() => return,
+                pulled = pull::ensure_for_job(deps, image, secret) => pulled,
+            };
+            reply.send(pulled);
+        });
     }
 
     /// Nothing is put where others can look.

@@ -43,7 +43,7 @@ use crate::runtime::fields::FieldValues;
 use crate::runtime::ids::RuntimeIds;
 use crate::runtime::sandbox::SandboxContext;
 use crate::said_lately::SaidLately;
-use crate::settings::Settings;
+use crate::settings::{JOB_PULLS, Settings};
 use crate::static_pods::source::StaticPods;
 use crate::store::EdgedStore;
 use crate::typed_json;
@@ -93,7 +93,10 @@ pub(crate) struct Dependencies {
     pub(crate) ids: RuntimeIds,
     pub(crate) tokens: TokenManager,
     pub(crate) recorder: Recorder,
+    /// Whose turn it is to pull for a pod (`serializeImagePulls`).
     pub(crate) pulls: Semaphore,
+    /// The same for jobs of the cloud, which no pod waits for.
+    pub(crate) job_pulls: Semaphore,
     /// Held by who gives a pod users of its own.
     pub(crate) user_namespaces: Arc<Mutex<()>>,
     /// What a kubelet counts, too.
@@ -143,6 +146,7 @@ impl Dependencies {
     ) -> Self {
         let recorder = Recorder::new(&settings.node_name);
         let pulls = Semaphore::new(settings.pulls_at_once());
+        let job_pulls = Semaphore::new(JOB_PULLS);
         let turns = NodeTurns::of_machine(env.processors());
         let node = RefCell::new(node);
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
@@ -166,6 +170,7 @@ impl Dependencies {
             tokens,
             recorder,
             pulls,
+            job_pulls,
             user_namespaces: Arc::default(),
             counts,
             turns,

@@ -17,6 +17,9 @@ pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Pulls at a time when they are not serial.
 const PULLS: usize = 5;
+/// 2 pulls for jobs of the cloud at a time, an image's and an installation package's: TaskManager asks for no more. They have turns of
+/// their own, so that no pod waits for a registry that a job has named.
+pub(crate) const JOB_PULLS: usize = 2;
 /// 5.7 s: see [`Settings::report_node_every`].
 const REPORT_NODE_EVERY: Duration = Duration::from_millis(5700);
 
@@ -222,7 +225,7 @@ impl Settings {
         self.shutdown = shutdown::plan::groups(kubelet);
     }
 
-    /// How many images are pulled at a time.
+    /// How many images are pulled for pods at a time.
     pub(crate) fn pulls_at_once(&self) -> usize {
         if self.serial_pulls { 1 } else { PULLS }
     }

@@ -6,7 +6,8 @@ use std::io;
 use apimachinery::static_pod::mirror_of;
 use apimachinery::{NamespacedName, ObjectKey};
 use contract::ids::{NODE_UPGRADE_JOBS, PODS};
-use contract::rows::STATIC_PODS_FACT;
+use contract::rows::{CONFIRMED_TASKS_FACT, NODE_TASKS_FACT, STATIC_PODS_FACT, WaitingTask};
+use contract::{TaskKind, node_task};
 use edge_store::{Store, Table};
 use serde_json::Value;
 
@@ -24,6 +25,15 @@ pub(crate) struct KnownPod {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ContainerSpec {
     pub(crate) tty: bool,
+}
+
+/// A NodeUpgradeJob that waits for somebody on the node.
+#[derive(Debug)]
+pub(crate) struct WaitingUpgrade {
+    pub(crate) uid: String,
+    pub(crate) name: String,
+    pub(crate) job: Value,
+    pub(crate) part: WaitingTask,
 }
 
 impl KnownPod {
@@ -90,15 +100,22 @@ impl Pods {
         Ok(keys)
     }
 
-    /// The NodeUpgradeJobs here that ask for a confirmation: their uids and names, and what they say.
-    pub(crate) fn upgrades_to_confirm(&self) -> io::Result<Vec<(String, String, Value)>> {
+    /// The NodeUpgradeJobs whose parts wait here for a confirmation, each as it was fetched: what says something else by now does not.
+    pub(crate) fn upgrades_to_confirm(&self) -> io::Result<Vec<WaitingUpgrade>> {
         let jobs = self.store.list_objects(NODE_UPGRADE_JOBS, None).map_err(io::Error::other)?;
-        let asking = jobs.into_iter().filter_map(|object| {
-            let job: Value = serde_json::from_slice(&object.json).ok()?;
+        let mut waiting = Vec::new();
+        for object in jobs {
+            let Ok(job) = serde_json::from_slice::<Value>(&object.json) else { continue };
+            let row = |fact| self.store.get_row(Table::Facts, fact, &object.uid).map_err(io::Error::other);
             let asks = job.pointer("/spec/requireConfirmation").and_then(Value::as_bool) == Some(true);
-            asks.then_some((object.uid, object.key.name, job))
-        });
-        Ok(asking.collect())
+            let Some(part) = row(NODE_TASKS_FACT)?.filter(|_| asks) else { continue };
+            let Some(part) = WaitingTask::read(&part) else { continue };
+            let is_confirmed = row(CONFIRMED_TASKS_FACT)?.is_some_and(|mark| mark == part.mark.as_bytes());
+            if part.mark == node_task::acted_upon(TaskKind::NodeUpgrade, &job) && !is_confirmed {
+                waiting.push(WaitingUpgrade { uid: object.uid, name: object.key.name, job, part });
+            }
+        }
+        Ok(waiting)
     }
 
     /// Writes a pod behind `text`; `None`: it has gone, or is another node's.

@@ -4,15 +4,14 @@
 //! itself.
 
 use apimachinery::NamespacedName;
-use contract::TaskKind;
 use contract::ids::HOLD_UPGRADE_ANNOTATION;
 use contract::node_task;
 use contract::rows::{CONFIRMED_TASKS_FACT, RELEASED_PODS_FACT};
 use edge_store::{Store, Table, Write};
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::pods::{KnownPod, Pods};
+use crate::pods::{KnownPod, Pods, WaitingUpgrade};
 
 /// 4 KiB: two names and a `/` are shorter.
 pub(crate) const BODY_MAX: usize = 4096;
@@ -22,8 +21,10 @@ pub(crate) const BODY_MAX: usize = 4096;
 pub(crate) enum Release {
     OnePod,
     AllPods,
-    /// The upgrades of NodeUpgradeJobs that ask for it.
+    /// Upgrades of NodeUpgradeJobs that ask for it.
     Upgrades,
+    /// None: which of them wait is told.
+    WaitingUpgrades,
 }
 
 /// Which it is that a request asks for.
@@ -32,6 +33,7 @@ pub(crate) fn of_request(method: &str, path: &str) -> Option<Release> {
         ("POST", "/api/v1/pods/unhold-upgrade") => Some(Release::OnePod),
         ("POST", "/api/v1/nodes/unhold-upgrade") => Some(Release::AllPods),
         ("POST", "/api/v1/taskupgrade/confirm-upgrade") => Some(Release::Upgrades),
+        ("GET", "/api/v1/taskupgrade/confirm-upgrade") => Some(Release::WaitingUpgrades),
         _ => None,
     }
 }
@@ -44,6 +46,8 @@ pub(crate) type Said = (StatusCode, String);
 pub(crate) struct Found {
     /// The uid of the pod or the job.
     uid: String,
+    /// The name of the job.
+    name: String,
     /// Of a job: the mark of what it says now, beyond which nothing is confirmed. Of a pod empty.
     mark: String,
     /// Of a job: what somebody confirms by it.
@@ -52,21 +56,49 @@ pub(crate) struct Found {
 
 impl Found {
     fn pod(uid: &str) -> Found {
-        Found { uid: uid.to_owned(), mark: String::new(), shown: None }
+        Found { uid: uid.to_owned(), name: String::new(), mark: String::new(), shown: None }
     }
 
-    fn upgrade((uid, name, job): (String, String, Value)) -> Found {
+    fn upgrade(WaitingUpgrade { uid, name, job, part }: WaitingUpgrade) -> Found {
         let text = |pointer: &str| job.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let digest = match std::env::consts::ARCH {
             "aarch64" => text("/spec/imageDigestGatter/arm64"),
             _ => text("/spec/imageDigestGatter/amd64"),
         };
         let at = if digest.is_empty() { "" } else { "@" };
-        let shown =
-            format!("{name}: edgecore {} of {}{at}{digest}", text("/spec/version"), text("/spec/image"));
-        let mark = node_task::acted_upon(TaskKind::NodeUpgrade, &job);
-        Found { uid, mark, shown: Some(node_task::sentence(&shown)) }
+        let sum = if part.sum.is_empty() { "not known" } else { &part.sum };
+        let made = match text("/metadata/creationTimestamp") {
+            "" => String::new(),
+            time => format!("made {time}, "),
+        };
+        // What is longest stands last.
+        let shown = format!(
+            "{name}: NodeUpgradeJob, {made}edgecore {}; SHA-256 of what was pulled: {sum}; from {}{at}{digest}",
+            text("/spec/version"),
+            text("/spec/image")
+        );
+        Found { uid, name, mark: part.mark, shown: Some(node_task::sentence(&shown)) }
     }
+}
+
+/// Those that are named, by their names or uids; without any the one that waits, as KubeEdge has it.
+fn chosen(waiting: Vec<Found>, named: &str) -> Result<Vec<Found>, Said> {
+    let names: Vec<&str> = named.split_whitespace().collect();
+    let list = |waiting: &[Found]| -> String {
+        waiting.iter().filter_map(|one| Some(format!("\n  {}", one.shown.as_deref()?))).collect()
+    };
+    if names.is_empty() && waiting.len() > 1 {
+        let why = format!("{} upgrades wait: name the one that is meant{}", waiting.len(), list(&waiting));
+        return Err((StatusCode::CONFLICT, why));
+    }
+    let is_named = |one: &Found, name: &str| one.name == name || one.uid == name;
+    if let Some(absent) = names.iter().find(|name| !waiting.iter().any(|one| is_named(one, name))) {
+        let absent: String = absent.chars().filter(|letter| !letter.is_control()).take(128).collect();
+        let why = format!("no upgrade by the job {absent} waits for a confirmation{}", list(&waiting));
+        return Err((StatusCode::NOT_FOUND, why));
+    }
+    let is_meant = |one: &Found| names.is_empty() || names.iter().any(|name| is_named(one, name));
+    Ok(waiting.into_iter().filter(is_meant).collect())
 }
 
 /// The uid of a pod that waits for its release.
@@ -111,18 +143,26 @@ pub(crate) fn found(pods: &Pods, release: Release, body: &str) -> Result<Vec<Fou
             }
             Ok(all)
         }
-        Release::Upgrades => {
+        Release::Upgrades | Release::WaitingUpgrades => {
             let waiting = pods.upgrades_to_confirm().map_err(unreadable)?;
             if waiting.is_empty() {
-                let why = "no upgrade of this node asks for a confirmation (requireConfirmation)".to_owned();
-                return Err((StatusCode::NOT_FOUND, why));
+                let why = "no upgrade waits for a confirmation on this node (requireConfirmation; what is still pulled does not wait yet)";
+                return Err((StatusCode::NOT_FOUND, why.to_owned()));
             }
-            Ok(waiting.into_iter().map(Found::upgrade).collect())
+            let waiting = waiting.into_iter().map(Found::upgrade).collect();
+            if release == Release::Upgrades { chosen(waiting, body) } else { Ok(waiting) }
         }
     }
 }
 
-/// Keeps that they are released: Edged and TaskManager look there.
+/// Which upgrades wait, as JSON: `name`, `uid` and `shown` of each.
+fn listed(found: &[Found]) -> Said {
+    let one = |one: &Found| json!({"name": one.name, "uid": one.uid, "shown": one.shown});
+    let list: Vec<Value> = found.iter().map(one).collect();
+    (StatusCode::OK, Value::Array(list).to_string())
+}
+
+/// Keeps that they are released: Edged and TaskManager look there. Nothing where it is only asked which wait.
 pub(crate) async fn keep(store: &Store, release: Release, found: Vec<Found>) -> Said {
     let mut said = format!(": {}", found.len());
     for shown in found.iter().filter_map(|one| one.shown.as_deref()) {
@@ -132,6 +172,7 @@ pub(crate) async fn keep(store: &Store, release: Release, found: Vec<Found>) -> 
     let (fact, word) = match release {
         Release::OnePod | Release::AllPods => (RELEASED_PODS_FACT, "released"),
         Release::Upgrades => (CONFIRMED_TASKS_FACT, "confirmed"),
+        Release::WaitingUpgrades => return listed(&found),
     };
     let row = |found: Found| Write::PutRow {
         table: Table::Facts,
@@ -149,8 +190,9 @@ pub(crate) async fn keep(store: &Store, release: Release, found: Vec<Found>) -> 
 mod tests {
     use super::*;
     use apimachinery::ObjectKey;
+    use contract::TaskKind;
+    use contract::rows::NODE_TASKS_FACT;
     use edge_store::Options;
-    use serde_json::json;
 
     async fn put(store: &Store, name: &str, annotation: &str, phase: &str) {
         let pod = json!({"metadata": {"name": name, "namespace": "shop", "uid": format!("u-{name}"),
@@ -202,34 +244,66 @@ mod tests {
         assert_eq!(of_request("GET", "/api/v1/pods/unhold-upgrade"), None);
     }
 
+    /// A job that asks for a confirmation or does not, and how far its part is.
+    async fn put_job(store: &Store, name: &str, asks: bool, row: &str) -> String {
+        let job = json!({"spec": {"version": "v0.2.0", "image": "r/p\u{1b}", "requireConfirmation": asks}});
+        let object = Write::PutObject {
+            key: ObjectKey::new(contract::ids::NODE_UPGRADE_JOBS, "", name),
+            uid: format!("u-{name}"),
+            content_hash: "1".into(),
+            resource_version: "1".into(),
+            json: job.to_string().into_bytes(),
+        };
+        let mark = node_task::acted_upon(TaskKind::NodeUpgrade, &job);
+        let part = Write::PutRow {
+            table: Table::Facts,
+            key1: NODE_TASKS_FACT.to_owned(),
+            key2: format!("u-{name}"),
+            value: row.replacen("MARK", &mark, 1).into_bytes(),
+        };
+        store.commit(vec![object, part]).await.unwrap();
+        mark
+    }
+
+    const FETCHED: &str = r#"{"v":1,"phase":"InProgress","of":"MARK","actions":[{"action":"Check","ok":true,"time":"t"}],"sum":"5a"}"#;
+
     #[tokio::test]
-    async fn an_upgrade_that_asks_for_it_is_confirmed() {
+    async fn an_upgrade_that_waits_is_shown_and_confirmed_by_its_name() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
         let pods = Pods::new(store.clone(), "edge-1");
-        assert_eq!(found(&pods, Release::Upgrades, "").unwrap_err().0, StatusCode::NOT_FOUND);
-        for (name, asks) in [("asks", true), ("does-not", false)] {
-            let job =
-                json!({"spec": {"version": "v0.2.0", "image": "r/p\u{1b}", "requireConfirmation": asks}});
-            let object = Write::PutObject {
-                key: ObjectKey::new(contract::ids::NODE_UPGRADE_JOBS, "", name),
-                uid: format!("u-{name}"),
-                content_hash: "1".into(),
-                resource_version: "1".into(),
-                json: job.to_string().into_bytes(),
-            };
-            store.commit(vec![object]).await.unwrap();
-        }
-        let waiting = found(&pods, Release::Upgrades, "").unwrap();
-        assert_eq!(waiting.iter().map(|one| one.uid.as_str()).collect::<Vec<_>>(), ["u-asks"]);
-        let said = keep(&store, Release::Upgrades, waiting).await;
-        assert_eq!(said, (StatusCode::OK, "confirmed: 1\n  asks: edgecore v0.2.0 of r/p".to_owned()));
-        let rows = store.list_rows(Table::Facts, Some(CONFIRMED_TASKS_FACT)).unwrap();
-        assert_eq!(rows.len(), 1);
-        let job = json!({"spec": {"version": "v0.2.0", "image": "r/p\u{1b}", "requireConfirmation": true}});
-        let mark = node_task::acted_upon(TaskKind::NodeUpgrade, &job);
-        assert_eq!(rows[0].value, mark.as_bytes(), "what was shown is what is confirmed");
+        let asked = |release: Release, body: &str| match found(&pods, release, body) {
+            Ok(found) => Ok(found.into_iter().map(|one| one.uid).collect::<Vec<_>>()),
+            Err((status, said)) => Err((status.as_u16(), said)),
+        };
+        let confirm = |body: &str| asked(Release::Upgrades, body);
+        assert_eq!(confirm("").unwrap_err().0, 404);
+        let mark = put_job(&store, "asks", true, FETCHED).await;
+        put_job(&store, "does-not", false, FETCHED).await;
+        put_job(&store, "is-pulled", true, r#"{"v":1,"phase":"InProgress","of":"MARK","fit":true}"#).await;
+        put_job(&store, "has-changed", true, &FETCHED.replace("MARK", "another")).await;
+        put_job(&store, "is-over", true, &FETCHED.replace("InProgress", "Failure")).await;
+        let only = Ok(vec!["u-asks".to_owned()]);
+        assert_eq!((confirm(""), confirm("asks"), confirm("u-asks")), (only.clone(), only.clone(), only));
+        assert_eq!(confirm("is-pulled").unwrap_err().0, 404);
+        let shown = "asks: NodeUpgradeJob, edgecore v0.2.0; SHA-256 of what was pulled: 5a; from r/p";
+        let waiting = found(&pods, Release::WaitingUpgrades, "").unwrap();
+        let list = json!([{"name": "asks", "uid": "u-asks", "shown": shown}]);
+        assert_eq!(keep(&store, Release::WaitingUpgrades, waiting).await, (StatusCode::OK, list.to_string()));
+        let rows = || store.list_rows(Table::Facts, Some(CONFIRMED_TASKS_FACT)).unwrap();
+        assert_eq!(rows().len(), 0, "who asks confirms nothing");
+
+        put_job(&store, "asks-too", true, FETCHED).await;
+        let (status, why) = confirm("").unwrap_err();
+        assert!(status == 409 && why.contains("asks: Node") && why.contains("asks-too: Node"), "{why}");
+        let one = found(&pods, Release::Upgrades, "asks").unwrap();
+        let said = keep(&store, Release::Upgrades, one).await;
+        assert_eq!(said, (StatusCode::OK, format!("confirmed: 1\n  {shown}")));
+        assert_eq!(rows().len(), 1);
+        assert_eq!(rows()[0].value, mark.as_bytes(), "what was shown is what is confirmed");
+        assert_eq!(confirm(""), Ok(vec!["u-asks-too".to_owned()]), "what is confirmed waits no more");
         let path = "/api/v1/taskupgrade/confirm-upgrade";
         assert_eq!(of_request("POST", path), Some(Release::Upgrades));
+        assert_eq!(of_request("GET", path), Some(Release::WaitingUpgrades));
     }
 }

@@ -8,7 +8,7 @@ use beehive::{Actor, Address, Context, Env, Fault};
 use contract::edged::EdgedMsg;
 use contract::edgetaskmanager::{EdgeTaskMsg, UpgradeEnd};
 use contract::metamanager::MetaMsg;
-use contract::node_task::{self, TaskImage};
+use contract::node_task::{self, TaskImage, TaskKind};
 use cri::{Content, Runtime};
 use edge_store::{Store, Write};
 use futures::future::AbortHandle;
@@ -17,7 +17,7 @@ use crate::plan::{Order, Progress, Step};
 use crate::task::{Task, Then, Upgrade, Work};
 use crate::turns::{self, Place, PullTries};
 use crate::upgrade::{self, Keadm, NodePrograms};
-use crate::{checks, events, package, settings, store};
+use crate::{checks, events, package, packages, settings, store};
 
 /// 5 s before what the store did not take, or could not be read, is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -49,6 +49,8 @@ pub struct TaskManager {
     unkept: BTreeSet<String>,
     /// The store has to be read.
     is_stale: bool,
+    /// Installation packages may lie there that nobody waits for.
+    has_packages: bool,
     /// The parts whose step waits for something that was looked for since the last tick.
     looked: BTreeSet<String>,
     /// The parts for which keadm is to be begun, now that it is kept that it is.
@@ -84,6 +86,7 @@ impl TaskManager {
             tries: PullTries::default(),
             unkept: BTreeSet::new(),
             is_stale: true,
+            has_packages: true,
             looked: BTreeSet::new(),
             to_exchange: BTreeSet::new(),
         }
@@ -173,6 +176,7 @@ impl TaskManager {
         change(task, progress, &rfc3339(cx.wall()));
         self.unkept.insert(uid.to_owned());
         if progress.phase != phase {
+            self.has_packages |= task.kind == TaskKind::NodeUpgrade;
             events::moved(cx.env(), task, progress);
         }
     }
@@ -210,7 +214,25 @@ impl TaskManager {
             self.read(cx).await?;
         }
         if self.keep(cx).await && !self.is_stale {
+            self.forget_packages(cx).await?;
             self.begin(cx);
+        }
+        Ok(())
+    }
+
+    /// Removes the installation packages of parts that are over or gone: they are large. What fails now is done the next time.
+    async fn forget_packages(&mut self, cx: &Context<EdgeTaskMsg>) -> Result<(), Fault> {
+        let Some(programs) = self.settings.programs.clone() else { return Ok(()) };
+        if !std::mem::take(&mut self.has_packages) {
+            return Ok(());
+        }
+        let open = |(uid, (_, progress)): (&String, &(Task, Progress))| {
+            (!progress.phase.is_final()).then(|| uid.clone())
+        };
+        let open: BTreeSet<String> = self.tasks.iter().filter_map(open).collect();
+        if let Err(error) = cx.env().blocking(move || programs.keep_packages(&open)).await? {
+            events::package_stays(cx.env(), &error);
+            self.has_packages = true;
         }
         Ok(())
     }
@@ -241,6 +263,7 @@ impl TaskManager {
                 None => Progress::begun(&task, is_enabled),
             };
             if before.as_ref() != Some(&progress) {
+                self.has_packages |= task.kind == TaskKind::NodeUpgrade;
                 self.abort(&uid);
                 events::moved(cx.env(), &task, &progress);
                 self.unkept.insert(uid.clone());
@@ -265,6 +288,8 @@ impl TaskManager {
             self.abort(uid);
             self.unkept.remove(uid);
         }
+        // Of which kind those were is not known any more.
+        self.has_packages |= !gone.is_empty();
         let of = |uid: &String| [store::delete(uid), store::delete_confirmation(uid)];
         let writes: Vec<Write> = gone.iter().flat_map(of).collect();
         if !writes.is_empty()
@@ -390,7 +415,7 @@ impl Performer {
                 EdgeTaskMsg::Pulled { uid, image: TaskImage { image, succeeded, reason } }
             }
             Step::Fetch(order) => {
-                let outcome = self.fetch(&order, within).await;
+                let outcome = self.fetch(&uid, &order, within).await;
                 EdgeTaskMsg::Fetched { uid, outcome }
             }
             Step::Examine(fields) => {
@@ -418,7 +443,7 @@ impl Performer {
             }
             Step::Exchange(order, before) => {
                 let Some(programs) = self.programs.clone() else { return without_programs(uid) };
-                match self.exchange(programs, order, before, within, begins).await {
+                match self.exchange(programs, &uid, (order, before), within, begins).await {
                     Some(end) => EdgeTaskMsg::Exchanged { uid, end: Box::new(end) },
                     None => EdgeTaskMsg::Waits { uid },
                 }
@@ -427,23 +452,30 @@ impl Performer {
     }
 
     /// The installation package, in a file: its SHA-256.
-    async fn fetch(&self, order: &Upgrade, within: Duration) -> Result<String, String> {
+    async fn fetch(&self, uid: &str, order: &Upgrade, within: Duration) -> Result<String, String> {
         let programs = self.programs.as_ref().ok_or(NO_PROGRAMS)?;
+        // Before anything is pulled for it.
+        let (folder, of) = (programs.packages(), uid.to_owned());
+        let place = self.env.blocking(move || packages::make_place(&folder, &of)).await;
+        let most = place.map_err(|fault| fault.reason)??;
         pull(&self.edged, &order.image, None, within).await?;
         let found = self.runtime.image_status(&order.image).await;
         let image = found.map_err(|error| Fault::from_error(&error).reason)?;
         let image = image.ok_or("the installation package is gone after the pull")?;
         let content = Content::new(&programs.runtime_endpoint);
         let content = content.map_err(|error| Fault::from_error(&error).reason)?;
-        let path = programs.package();
-        let folder = path.clone();
-        let made = self.env.blocking(move || upgrade::make_folder(&folder)).await;
-        made.map_err(|fault| fault.reason)?.map_err(|error| format!("{}: {error}", path.display()))?;
-        package::write(&content, &image.id, &path, &self.env).await
+        package::write(&content, &image.id, (&programs.package(uid), most), &self.env).await
     }
 
-    async fn keadm(&self, programs: NodePrograms, order: Order, within: Duration) -> Result<(), String> {
-        let begun = self.env.blocking(move || Keadm::begin(&programs, &order, within));
+    async fn keadm(
+        &self,
+        programs: NodePrograms,
+        uid: &str,
+        order: Order,
+        within: Duration,
+    ) -> Result<(), String> {
+        let uid = uid.to_owned();
+        let begun = self.env.blocking(move || Keadm::begin(&programs, &uid, &order, within));
         begun.await.map_err(|fault| fault.reason)??.ended(&self.env).await
     }
 
@@ -451,24 +483,19 @@ impl Performer {
     async fn exchange(
         &self,
         programs: NodePrograms,
-        order: Order,
-        before: String,
+        uid: &str,
+        (order, before): (Order, String),
         within: Duration,
         begins: bool,
     ) -> Option<UpgradeEnd> {
         // How keadm ends counts where it ends without a journal of its own.
-        let came = if begins { Some(self.keadm(programs.clone(), order, within).await) } else { None };
-        let with = programs.clone();
-        let looked = self.env.blocking(move || upgrade::ended(&with, &before)).await;
-        let end = match (looked.ok().flatten(), came) {
+        let came = if begins { Some(self.keadm(programs.clone(), uid, order, within).await) } else { None };
+        let looked = self.env.blocking(move || upgrade::ended(&programs, &before)).await;
+        match (looked.ok().flatten(), came) {
             (Some(end), Some(Err(why))) if end.actions.is_empty() => Some(upgrade::not_begun(&why)),
             (Some(end), Some(Ok(()))) if end.actions.is_empty() => Some(upgrade::already()),
             (end, _) => end,
-        };
-        if end.is_some() {
-            upgrade::forget_package(&programs, &self.env).await;
         }
-        end
     }
 }
 

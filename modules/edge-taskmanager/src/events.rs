@@ -24,3 +24,9 @@ pub(crate) fn not_kept(env: &Env, reason: &str) {
     env.count("taskmanager_not_kept");
     tracing::warn!(reason, "how far parts of jobs are is not kept; tried again");
 }
+
+/// An installation package that nobody waits for stays on the disk; tried again.
+pub(crate) fn package_stays(env: &Env, error: &std::io::Error) {
+    env.count("taskmanager_package_stays");
+    tracing::warn!(%error, "installation packages of jobs that are over stay on the disk; tried again");
+}

@@ -21,6 +21,7 @@ mod actor;
 mod checks;
 mod events;
 mod package;
+mod packages;
 mod plan;
 mod settings;
 mod store;

@@ -50,18 +50,24 @@ impl Blobs for Content {
     }
 }
 
-/// Writes the image that the runtime has as `id` into the file `to`, and answers the file's SHA-256 in hex.
+/// Writes the image that the runtime has as `id` into the file `to`, and answers the file's SHA-256 in hex. Its layers have at most `most`
+/// bytes, and never more than 1 GiB.
 ///
 /// # Errors
 /// A sentence.
-pub(crate) async fn write(blobs: &impl Blobs, id: &str, to: &Path, env: &Env) -> Result<String, String> {
+pub(crate) async fn write(
+    blobs: &impl Blobs,
+    id: &str,
+    (to, most): (&Path, u64),
+    env: &Env,
+) -> Result<String, String> {
     let target = blobs.target(id).await.map_err(|error| match error {
         RuntimeError::Unsupported { .. } => {
             "the runtime gives no image out, which containerd does: upgrade this node by `keadm upgrade edge --image-archive`".to_owned()
         }
         error => said(&error),
     })?;
-    let (documents, parts) = parts(blobs, &target).await?;
+    let (documents, parts) = parts(blobs, &target, most.min(LAYERS_MAX)).await?;
     let path = to.to_owned();
     let made = env.blocking(move || {
         OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
@@ -105,6 +111,7 @@ fn on_disk<T>(written: Result<io::Result<T>, Fault>, to: &Path) -> Result<T, Str
 async fn parts(
     blobs: &impl Blobs,
     target: &Descriptor,
+    most: u64,
 ) -> Result<(Vec<(String, Vec<u8>)>, Vec<Descriptor>), String> {
     let mut documents = Vec::new();
     let mut digest = target.digest.clone();
@@ -126,8 +133,8 @@ async fn parts(
         let parts = std::iter::once(&read["config"]).chain(layers);
         let parts: Vec<Descriptor> = parts.map(descriptor).collect::<Result<_, _>>()?;
         let whole: u64 = parts.iter().map(|part| part.size).fold(0, u64::saturating_add);
-        if whole > LAYERS_MAX {
-            return Err(format!("the image has {whole} bytes, and may have {LAYERS_MAX}"));
+        if whole > most {
+            return Err(format!("the image has {whole} bytes, and may have {most}"));
         }
         return Ok((documents, parts));
     }
@@ -291,7 +298,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (to, env) = (folder.path().join("package.tar"), Env::real());
         let memory = Memory::package(b"a layer that is no multiple of a block");
-        let sum = write(&memory, "sha256:id", &to, &env).await.unwrap();
+        let sum = write(&memory, "sha256:id", (&to, LAYERS_MAX), &env).await.unwrap();
         let of_file: String =
             Sha256::digest(std::fs::read(&to).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(sum, of_file);
@@ -320,7 +327,7 @@ mod tests {
         let digest = digest.clone();
         for (lie, said) in [(&b"layers"[..], "longer"), (b"laye", "shorter")] {
             memory.blobs.insert(digest.clone(), Bytes::from_static(lie));
-            let why = write(&memory, "i", &to, &env).await.unwrap_err();
+            let why = write(&memory, "i", (&to, u64::MAX), &env).await.unwrap_err();
             assert!(why.contains(said), "{why}");
         }
         let mut memory = Memory::default();
@@ -328,8 +335,8 @@ mod tests {
             (memory.put(b"{}"), json!({"mediaType": "m", "digest": "sha256:1", "size": LAYERS_MAX + 1}));
         let manifest = memory.put(json!({"config": config, "layers": [huge]}).to_string().as_bytes());
         memory.target = Some(descriptor(&manifest).unwrap());
-        assert!(write(&memory, "i", &to, &env).await.unwrap_err().contains("may have"));
-        assert!(write(&Memory::default(), "i", &to, &env).await.unwrap_err().contains("containerd"));
+        assert!(write(&memory, "i", (&to, u64::MAX), &env).await.unwrap_err().contains("may have"));
+        assert!(write(&Memory::default(), "i", (&to, 1), &env).await.unwrap_err().contains("containerd"));
         assert!(blob_name("sha256:../../etc/passwd").is_err());
     }
 }

@@ -62,7 +62,8 @@ mod tests {
         for (key, value, said) in [
             ("modules.edgeHub.heartbeet", "20", "`modules.edgeHub.heartbeet` is no setting"),
             ("modules.edgeHub.heartbeat", "soon", "`modules.edgeHub.heartbeat` is to be `soon`"),
-            ("modules.edgeHub.heartbeat", "0", "with these values, "),
+            ("modules.edgeHub.heartbeat", "0", "may be 1 to 60 by a job"),
+            ("modules.edged.tailoredKubeletConfig.imageGCLowThresholdPercent", "90", "with these values, "),
             (
                 "modules.edgeHub.quic.server",
                 "evil.example:1",

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use contract::node_task::{TaskAction, TaskImage, TaskKind, TaskPhase};
-use contract::rows::CONFIRMED_TASKS_FACT;
+use contract::rows::{CONFIRMED_TASKS_FACT, NODE_TASKS_FACT};
 use contract::{UpReport, rows};
 use edge_store::{Class, Store, StoreError, Table, Write};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::plan::{Progress, UpgradeProgress};
 use crate::task::Task;
 
 /// First key of the rows; the second is the job's uid.
-const KEY: &str = "node-task";
+const KEY: &str = NODE_TASKS_FACT;
 
 #[derive(Serialize, Deserialize)]
 struct ProgressV1 {
@@ -158,6 +158,7 @@ pub(crate) fn delete(uid: &str) -> Write {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contract::rows::WaitingTask;
     use edge_store::Options;
 
     #[test]
@@ -199,7 +200,18 @@ mod tests {
         let with = text.replace(r#""phase":"InProgress","#, r#""phase":"InProgress","of":"m","#);
         let with = format!(r#"{},"sum":"5a"}}"#, with.strip_suffix('}').unwrap());
         assert_eq!(String::from_utf8(value.clone()).unwrap(), with);
-        assert_eq!(read(&value), Some(more));
+        assert_eq!(read(&value), Some(more.clone()));
+        // Whoever shows what waits reads the same.
+        let waiting = |progress: &Progress| {
+            let Write::PutRow { value, .. } = row("u", progress) else { panic!("no row") };
+            WaitingTask::read(&value)
+        };
+        assert_eq!(waiting(&more), Some(WaitingTask { mark: "m".into(), sum: "5a".into() }));
+        let mut begun = more.clone();
+        begun.upgrade.begun_after = Some(String::new());
+        assert_eq!(waiting(&begun), None);
+        more.phase = TaskPhase::Failure;
+        assert_eq!(waiting(&more), None);
         let confirmed = Write::PutRow {
             table: Table::Facts,
             key1: CONFIRMED_TASKS_FACT.to_owned(),

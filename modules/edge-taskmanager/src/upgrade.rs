@@ -1,6 +1,7 @@
 //! The exchange of edgecore or of its settings: `keadm upgrade edge` or `keadm config-update` begins it, with its checks, its backup and a
 //! supervisor that outlives edgecore; how it ends stands in its journal, which is read again after a restart.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -16,6 +17,7 @@ use contract::edgetaskmanager::UpgradeEnd;
 use contract::node_task::{self, ACTIONS_MAX};
 use nodeupgrade::{Event, Journal, JournalFolder, Outcome};
 
+use crate::packages;
 use crate::plan::Order;
 
 /// 500 ms between looks whether keadm has ended.
@@ -43,9 +45,19 @@ impl NodePrograms {
         JournalFolder::of(&self.store)
     }
 
-    /// Where the installation package waits.
-    pub(crate) fn package(&self) -> PathBuf {
-        self.journals().path().join("package.tar")
+    /// Where the installation package of a job waits: each has its own, so that none is taken for another one's, or goes with it.
+    pub(crate) fn package(&self, uid: &str) -> PathBuf {
+        packages::of_job(self.journals().path(), uid)
+    }
+
+    /// The folder of the packages.
+    pub(crate) fn packages(&self) -> PathBuf {
+        packages::folder(self.journals().path())
+    }
+
+    /// Removes the packages of all other jobs than these. Blocks.
+    pub(crate) fn keep_packages(&self, uids: &BTreeSet<String>) -> io::Result<()> {
+        packages::keep_only(self.journals().path(), uids)
     }
 
     /// Where keadm says what it does.
@@ -74,14 +86,14 @@ fn verb(order: &Order) -> &'static [&'static str] {
 }
 
 /// The arguments of keadm, each as it is: there is no shell between.
-fn arguments(programs: &NodePrograms, order: &Order, within: Duration) -> Vec<String> {
+fn arguments(programs: &NodePrograms, uid: &str, order: &Order, within: Duration) -> Vec<String> {
     let within = within.as_secs().clamp(10, 3600);
     let mut arguments: Vec<String> = verb(order).iter().map(|word| (*word).to_owned()).collect();
     arguments.push(format!("--config={}", programs.config.display()));
     arguments.push(format!("--timeout={within}"));
     match order {
         Order::Upgrade(upgrade, sum) => {
-            arguments.push(format!("--image-archive={}", programs.package().display()));
+            arguments.push(format!("--image-archive={}", programs.package(uid).display()));
             // What was fetched, and confirmed, is these bytes.
             if !sum.is_empty() {
                 arguments.push(format!("--checksum={sum}"));
@@ -110,13 +122,18 @@ impl Keadm {
     ///
     /// # Errors
     /// A sentence, where it cannot be started.
-    pub(crate) fn begin(programs: &NodePrograms, order: &Order, within: Duration) -> Result<Keadm, String> {
+    pub(crate) fn begin(
+        programs: &NodePrograms,
+        uid: &str,
+        order: &Order,
+        within: Duration,
+    ) -> Result<Keadm, String> {
         let log = programs.log();
         let at = |error: io::Error| format!("{}: {error}", log.display());
         make_folder(&log).map_err(at)?;
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&log);
         let mut command = Command::new(&programs.keadm);
-        command.args(arguments(programs, order, within));
+        command.args(arguments(programs, uid, order, within));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file.map_err(at)?);
         let started = command.spawn();
         let child = started.map_err(|error| format!("{}: {error}", programs.keadm.display()))?;
@@ -234,15 +251,8 @@ fn rfc3339(seconds: u64) -> String {
     jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string()
 }
 
-/// Removes the package: it is large, and was needed once.
-pub(crate) async fn forget_package(programs: &NodePrograms, env: &Env) {
-    let path = programs.package();
-    // Where there is none there is nothing to be done.
-    let _ = env.blocking(move || std::fs::remove_file(path)).await;
-}
-
-/// The folder of the package.
-pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
+/// The folder of what keadm says.
+fn make_folder(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), std::fs::create_dir_all)
 }
 
@@ -331,7 +341,7 @@ mod tests {
             confirm: false,
         };
         let order = Order::Upgrade(release, "5a".to_owned());
-        let of_upgrade = arguments(&programs, &order, within);
+        let of_upgrade = arguments(&programs, "u", &order, within);
         assert_eq!(of_upgrade[2], "--config=/etc/a b;reboot.yaml");
         assert_eq!(of_upgrade[5..], ["--checksum=5a", "--toVersion=0.2.0", "--image-digest=sha256:0"]);
         let fields = [("a.b".to_owned(), "$(reboot) --config=/x".to_owned())];
@@ -343,17 +353,17 @@ mod tests {
             "--by-job",
             "--set=a.b=$(reboot) --config=/x",
         ];
-        assert_eq!(arguments(&programs, &update, within), of_update);
-        let why = Keadm::begin(&programs, &order, within).err().unwrap();
+        assert_eq!(arguments(&programs, "u", &update, within), of_update);
+        let why = Keadm::begin(&programs, "u", &order, within).err().unwrap();
         assert!(why.contains("keadm: No such file"), "{why}");
         // Whatever refuses these arguments will do: this one names what it does not know.
         let refusing = NodePrograms { keadm: "/bin/ls".into(), ..programs };
         for (order, said) in [(&order, "keadm upgrade edge: "), (&update, "keadm config-update: ")] {
-            let keadm = Keadm::begin(&refusing, order, within).unwrap();
+            let keadm = Keadm::begin(&refusing, "u", order, within).unwrap();
             let why = keadm.ended(&env).await.unwrap_err();
             assert!(why.starts_with(said) && why.len() > 30, "{why}");
         }
         let fine = NodePrograms { keadm: "/bin/true".into(), ..refusing };
-        assert_eq!(Keadm::begin(&fine, &order, within).unwrap().ended(&env).await, Ok(()));
+        assert_eq!(Keadm::begin(&fine, "u", &order, within).unwrap().ended(&env).await, Ok(()));
     }
 }

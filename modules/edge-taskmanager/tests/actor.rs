@@ -358,6 +358,56 @@ fn an_upgrade_waits_for_somebody_on_the_node_and_what_keadm_refuses_is_its_cause
 }
 
 #[test]
+fn the_package_of_an_upgrade_that_waits_stays_as_long_as_its_job_and_no_other_does() {
+    run(async |folder| {
+        upgrade(folder, true, FETCHED).await;
+        let packages = folder.join("upgrade/packages");
+        std::fs::create_dir_all(&packages).unwrap();
+        for name in ["u.tar", "gone.tar"] {
+            std::fs::write(packages.join(name), name).unwrap();
+        }
+        let left = || {
+            let files = std::fs::read_dir(&packages).unwrap();
+            let mut names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+            names.sort_unstable();
+            names
+        };
+        let mut node = upgrading(folder);
+        // Another job comes and fails.
+        let job = release("v0.3.0", true);
+        let other = Write::PutObject {
+            key: ObjectKey::new(TaskKind::NodeUpgrade.resource(), "", "summer"),
+            uid: "v".to_owned(),
+            content_hash: "1".to_owned(),
+            resource_version: "1".to_owned(),
+            json: job.to_string().into_bytes(),
+        };
+        node.store.commit(vec![other]).await.unwrap();
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        let (image, _, reply) = node.asked_to_pull().await;
+        assert_eq!(image, "r.example/package:v0.3.0");
+        assert_eq!(left(), ["u.tar"], "what nobody waits for goes at the start");
+        std::fs::write(packages.join("v.tar"), "a part of it").unwrap();
+        reply.send(Err("no route".to_owned()));
+        assert_eq!(node.until_ended("v").await.phase, "Failure");
+        let until = async |names: &[&str]| {
+            let looking = async {
+                while left() != names {
+                    node.env.sleep(Duration::from_millis(10)).await;
+                }
+            };
+            node.env.timeout(SOON, looking).await.unwrap_or_else(|| panic!("{:?}", left()));
+        };
+        until(&["u.tar"]).await;
+        let key = ObjectKey::new(TaskKind::NodeUpgrade.resource(), "", "spring");
+        node.store.commit(vec![Write::DeleteObject { key, uid: None }]).await.unwrap();
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        until(&[]).await;
+        node.stop().await;
+    });
+}
+
+#[test]
 fn an_upgrade_that_is_another_one_than_was_fetched_or_confirmed_is_not_begun() {
     run(async |folder| {
         upgrade(folder, true, FETCHED).await;
@@ -482,7 +532,7 @@ fn values_that_are_wrong_no_jobs_to_change_or_so_already_reach_no_keadm() {
             "Failure",
             "`modules.edgeHub.httpServer` may be changed by no job",
         ),
-        (json!({"modules.edgeHub.heartbeat": "0"}), "Failure", "with these values, "),
+        (json!({"modules.edgeHub.heartbeat": "0"}), "Failure", "may be 1 to 60 by a job"),
         // keadm is asked, and is not there.
         (json!({"modules.edgeHub.heartbeat": "20"}), "Failure", "/nowhere/keadm: No such file"),
     ] {

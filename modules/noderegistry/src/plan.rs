@@ -13,6 +13,10 @@ use thiserror::Error;
 
 use crate::{ADOPTED_ANNOTATION, ENROLMENT_ANNOTATION};
 
+/// Names of no node: a certificate of one could be taken for CloudCore's own, which asks the cluster's signer of kubelets for one of
+/// `system:node:kubehive-cloudcore`.
+const RESERVED_NAMES: [&str; 2] = ["cloudcore", "kubehive-cloudcore"];
+
 /// A certificate that was signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
@@ -260,6 +264,9 @@ pub enum Refusal {
         "the Node `{0}` is being deleted from the cluster, and its finalizers hold it (`kubectl get node {0} -o yaml` shows them): when it has gone, an administrator says `keadm adopt {0}`"
     )]
     NodeEnding(NodeName),
+    /// The name is CloudCore's own.
+    #[error("the name `{0}` is kept for CloudCore's own certificates: join under another --edgenode-name")]
+    Reserved(NodeName),
     /// The name was freed, and finalizers hold its object.
     #[error(
         "the name `{0}` is being freed, and finalizers hold its EdgeNode (`kubectl get edgenode {0} -o yaml` shows them): when it has gone, join again"
@@ -372,6 +379,9 @@ pub fn may_enrol(
     object: Option<&NodeObject>,
     now_unix: u64,
 ) -> Result<Option<(String, NodeOwner)>, Refusal> {
+    if RESERVED_NAMES.contains(&node.as_str()) {
+        return Err(Refusal::Reserved(node.clone()));
+    }
     if entry.is_some_and(|entry| entry.is_barred) {
         return Err(Refusal::Barred(node.clone()));
     }

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine as _;
@@ -14,6 +16,11 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::TestHost;
 use crate::oci::{Image, Parts};
+
+/// 50 ms between the bytes of a layer that drips.
+const DRIP_EVERY: Duration = Duration::from_millis(50);
+/// 4 KiB: what is longer is a layer.
+const LAYER_MIN: usize = 4096;
 
 /// Repositories that were asked for, each with `user:password` if any came.
 type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
@@ -34,11 +41,21 @@ pub struct Repository {
 pub struct Registry {
     listener: TcpListener,
     asked: Asked,
+    layers: Arc<Layers>,
+}
+
+/// What became of the layers of a registry that drips.
+#[derive(Debug, Default)]
+struct Layers {
+    begun: AtomicUsize,
+    broken_off: AtomicUsize,
 }
 
 struct Shelf {
     repositories: BTreeMap<String, (Parts, Vec<String>)>,
     asked: Asked,
+    layers: Arc<Layers>,
+    drips: bool,
 }
 
 impl TestHost {
@@ -47,9 +64,22 @@ impl TestHost {
     /// # Errors
     /// When an image cannot be made, or the registry cannot listen.
     pub fn registry(&self, name: &str, repositories: Vec<Repository>) -> Result<Registry> {
+        self.registry_of(name, repositories, false)
+    }
+
+    /// Starts one that sends layers byte by byte: a pull from it is given up before it ends.
+    ///
+    /// # Errors
+    /// See [`TestHost::registry`].
+    pub fn dripping_registry(&self, name: &str, repositories: Vec<Repository>) -> Result<Registry> {
+        self.registry_of(name, repositories, true)
+    }
+
+    fn registry_of(&self, name: &str, repositories: Vec<Repository>, drips: bool) -> Result<Registry> {
         let listener = self.registry_door(name)?;
-        let asked: Asked = Arc::default();
-        let mut shelf = Shelf { repositories: BTreeMap::new(), asked: Arc::clone(&asked) };
+        let (asked, layers) = (Asked::default(), Arc::<Layers>::default());
+        let (told, counted) = (Arc::clone(&asked), Arc::clone(&layers));
+        let mut shelf = Shelf { repositories: BTreeMap::new(), asked: told, layers: counted, drips };
         for repository in repositories {
             shelf.repositories.insert(repository.path, (repository.image.parts()?, repository.users));
         }
@@ -61,7 +91,7 @@ impl TestHost {
                 std::thread::spawn(move || drop(shelf.serve(&stream)));
             }
         });
-        Ok(Registry { listener, asked })
+        Ok(Registry { listener, asked, layers })
     }
 
     /// Starts a registry that never answers: a pull from it goes on until it is given up.
@@ -77,7 +107,7 @@ impl TestHost {
                 held.push(stream);
             }
         });
-        Ok(Registry { listener, asked: Arc::default() })
+        Ok(Registry { listener, asked: Arc::default(), layers: Arc::default() })
     }
 
     /// Where the registry `name` listens, in the host's network namespace; the runtime is told.
@@ -106,6 +136,12 @@ impl Registry {
     /// Who asked for manifests so far: the repository, and `user:password` if any came.
     pub fn asked(&self) -> Vec<(String, Option<String>)> {
         self.asked.lock().map(|asked| asked.clone()).unwrap_or_default()
+    }
+
+    /// How many layers it has begun to drip, and how many of them nobody would have any more.
+    pub fn layers(&self) -> (usize, usize) {
+        let Layers { begun, broken_off } = &*self.layers;
+        (begun.load(Ordering::Relaxed), broken_off.load(Ordering::Relaxed))
     }
 }
 
@@ -150,10 +186,27 @@ impl Shelf {
             let mut stream = stream;
             stream.write_all(head.as_bytes())?;
             stream.write_all(b"\r\n")?;
-            if method != "HEAD" {
+            if method == "HEAD" {
+                continue;
+            }
+            if self.drips && body.len() >= LAYER_MIN {
+                self.drip(stream, body)?;
+            } else {
                 stream.write_all(body)?;
             }
         }
+    }
+
+    fn drip(&self, mut stream: &TcpStream, body: &[u8]) -> Result<()> {
+        self.layers.begun.fetch_add(1, Ordering::Relaxed);
+        for byte in body {
+            if let Err(error) = stream.write_all(&[*byte]) {
+                self.layers.broken_off.fetch_add(1, Ordering::Relaxed);
+                return Err(error.into());
+            }
+            std::thread::sleep(DRIP_EVERY);
+        }
+        Ok(())
     }
 
     fn answer(&self, path: &str, method: &str, user: Option<String>) -> (&str, &str, &[u8]) {

@@ -53,7 +53,8 @@ impl ErrorAnswer {
             | Refusal::NameEnding(_)
             | Refusal::OddName(_)
             | Refusal::NotRegistered(_)
-            | Refusal::NotLiving(_) => StatusCode::FORBIDDEN,
+            | Refusal::NotLiving(_)
+            | Refusal::Reserved(_) => StatusCode::FORBIDDEN,
         };
         ErrorAnswer(status, refusal.to_string())
     }

@@ -300,6 +300,28 @@ impl Records {
         Ok(self.pulling.kind(&file_of(image))?.is_some())
     }
 
+    /// The images of which a pull was begun before `time`, and nobody has said since how one ended: `most` of them.
+    pub(crate) fn begun_before(&self, time: jiff::Timestamp, most: usize) -> Result<Vec<String>, StepError> {
+        let mut found = Vec::new();
+        for name in self.pulling.names(RECORDS_MAX)? {
+            let Some(bytes) = self.pulling.read(Path::new(&name), RECORD_MAX)? else { continue };
+            // One that cannot be read lets nobody in.
+            let Ok(Intent { image, .. }) = serde_json::from_slice(&bytes) else { continue };
+            if self.has_begun_before(&image, time)? {
+                found.push(image);
+            }
+            if found.len() >= most {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same of one image.
+    pub(crate) fn has_begun_before(&self, image: &str, time: jiff::Timestamp) -> Result<bool, StepError> {
+        Ok(self.pulling.changed_at(&file_of(image))?.is_some_and(|changed| changed < time))
+    }
+
     /// A pull whose end nobody has noted has ended, and may have brought `reference`: then that stays theirs who could have pulled it,
     /// until a pull says whose.
     pub(crate) fn end_unknown(

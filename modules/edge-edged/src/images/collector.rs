@@ -6,14 +6,21 @@ use std::rc::Rc;
 
 use beehive::{Actor, Capacity, Context, Fault, Message, Moment, Policy};
 use cri::v1::ContainerFilter;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::dependencies::{Dependencies, blocking};
 use crate::disk::folders;
+use crate::error::StepError;
 use crate::images::access::Records;
 use crate::images::collection::{Fill, InUse, Unused};
 use crate::node::machine::{self, Disk};
 use crate::pod::recorder::EventType;
+
+/// 10 min after a pull was broken off its runtime brings nothing of it any more.
+const BROKEN_OFF: SignedDuration = SignedDuration::from_mins(10);
+/// So many pulls that were broken off are looked at in one go.
+const SETTLED_MAX: usize = 1000;
 
 /// Its name among Edged's children.
 pub(crate) const IMAGE_COLLECTOR: &str = "image-collector";
@@ -116,6 +123,7 @@ async fn collect(deps: &Rc<Dependencies>, began: Moment) -> Result<(), String> {
     let (now, wall) = (deps.now(), deps.wall());
     // Whoever removed them: what is put here by hand after that is no pull's.
     prune(deps, wall).await;
+    settle(deps, wall).await;
     // Also where nothing is to go: since when an image is here counts when the disk is full, too.
     let mut unused = unused(deps).await?;
     if settings.high_percent >= 100 && settings.max_age.is_none() {
@@ -213,6 +221,39 @@ async fn prune(deps: &Rc<Dependencies>, began: jiff::Timestamp) {
     if let Err(error) = blocking(&deps.env, "forget images in", work).await {
         tracing::warn!(%error, "records of images that are gone stay");
     }
+}
+
+/// What pulls brought that were broken off is theirs who could have pulled it, and of those that brought nothing no word stays: whoever
+/// makes jobs can have any number of them broken off.
+async fn settle(deps: &Rc<Dependencies>, now: jiff::Timestamp) {
+    if let Err(error) = settled(deps, now).await {
+        tracing::warn!(%error, "words of pulls that were broken off stay");
+    }
+}
+
+async fn settled(deps: &Rc<Dependencies>, now: jiff::Timestamp) -> Result<(), StepError> {
+    let (before, root) = (now - BROKEN_OFF, deps.settings.root.clone());
+    let look = move || Records::open(&folders::root(&root)?)?.begun_before(before, SETTLED_MAX);
+    for image in blocking(&deps.env, "look at the records of images in", look).await? {
+        // One that the runtime says nothing of now holds up no other.
+        let Ok(brought) = deps.runtime.image_status(&image).await else { continue };
+        let brought = brought.map(|image| image.id);
+        let _turn = deps.image_records.lock().await;
+        // Whoever pulls it now says how that ends.
+        if deps.pulling.borrow().contains_key(&image) {
+            continue;
+        }
+        let root = deps.settings.root.clone();
+        let settle = move || {
+            let records = Records::open(&folders::root(&root)?)?;
+            match records.has_begun_before(&image, before)? {
+                true => records.end_unknown(&image, brought.as_deref(), &now.to_string()),
+                false => Ok(()),
+            }
+        };
+        blocking(&deps.env, "forget pulls in", settle).await?;
+    }
+    Ok(())
 }
 
 /// Removes all images that nothing uses and that nobody is about to use.

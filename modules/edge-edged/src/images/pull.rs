@@ -70,7 +70,8 @@ pub(crate) async fn ensure_volume_image(
 }
 
 /// Sees to it that an image is here before a pod needs it; `secret` has credentials for registries, as JSON. Whoever comes later may use
-/// it by the same rules as one that a pod has pulled: with the Secret that it was pulled with, or everybody where there was none.
+/// it by the same rules as one that a pod has pulled: with the Secret that it was pulled with, or everybody where there was none. Dropping
+/// it ends the pull at the runtime, or the wait for its turn.
 ///
 /// # Errors
 /// A sentence.
@@ -300,10 +301,14 @@ impl Wanted<'_> {
         if tries.is_empty() {
             tries.push(None);
         }
-        let (_turn, has_waited) = match self.deps.pulls.try_acquire() {
+        let turns = match self.asker {
+            Asker::Pod(..) => &self.deps.pulls,
+            Asker::Job(_) => &self.deps.job_pulls,
+        };
+        let (_turn, has_waited) = match turns.try_acquire() {
             Ok(turn) => (Some(turn), false),
             // Never closed, so an error cannot come; without a permit the pull is merely not counted.
-            Err(_) => (self.deps.pulls.acquire().await.ok(), true),
+            Err(_) => (turns.acquire().await.ok(), true),
         };
         // Whoever had the turn before may have brought it.
         if has_waited

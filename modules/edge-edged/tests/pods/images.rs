@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use contract::edged::EdgedMsg;
 use serde_json::{Value, json};
-use testhost::{BUSYBOX, Image, Repository};
+use testhost::{BUSYBOX, Entry, Image, Repository};
 
 use crate::node::{
-    Machine, Node, WAITS, container, container_id, deleted, eventually, first, pod, run, text,
+    Machine, Node, SOON, WAITS, container, container_id, deleted, eventually, first, pod, run, text,
 };
 
 const REGISTRY: &str = "registry.local:5000";
@@ -265,6 +266,48 @@ fn an_image_that_is_loaded_by_hand_while_it_is_pulled_is_theirs_who_could_pull_i
         node.until_ready("owner").await;
         check(&node, "after").await;
         drop(registry);
+    });
+}
+
+/// What jobs have pulled comes from a registry that sends layers byte by byte.
+#[test]
+fn the_pulls_of_jobs_end_with_who_asked_and_hold_up_no_pod() {
+    run(async {
+        let host = Machine::new("jobpull");
+        // Layers of their own: of one layer containerd has no two fetched at once.
+        let slow = |name: &str| {
+            let mut slow = repository(&format!("slow/{name}"), &[]);
+            slow.image.entries.push(Entry::Link(format!("bin/{name}"), "busybox".to_owned()));
+            slow
+        };
+        let names = ["a", "b", "c", "d"];
+        let dripping = host.dripping_registry("slow.local:5000", names.map(slow).into()).unwrap();
+        let _good = host.registry(REGISTRY, vec![repository("open/app", &[])]).unwrap();
+        let node = Node::start(&host);
+        let asked = names.map(|name| {
+            let (edged, image) = (node.edged.clone(), format!("slow.local:5000/slow/{name}:1"));
+            actix_rt::spawn(async move {
+                let day = Duration::from_secs(86_400);
+                edged.ask(day, |reply| EdgedMsg::PullImage { image, secret: None, reply }).await
+            })
+        });
+        let until = async |layers: (usize, usize)| {
+            let found = eventually(async || (dripping.layers() == layers).then_some(())).await;
+            assert!(found.is_some(), "{:?} and no {layers:?}", dripping.layers());
+        };
+        until((2, 0)).await;
+        node.apply(&[pulls("web", "registry.local:5000/open/app:1", "Always", &[])]).await;
+        node.until_ready("web").await;
+        assert_eq!(dripping.layers(), (2, 0), "two go on, and the others wait for them");
+        // Whoever asked goes: those that wait begin no more, and the runtime leaves the registry.
+        for ask in asked.into_iter().rev() {
+            ask.abort();
+        }
+        until((2, 2)).await;
+        let (edged, image) = (node.edged.clone(), "registry.local:5000/open/app:2".to_owned());
+        let pulled = edged.ask(SOON, |reply| EdgedMsg::PullImage { image, secret: None, reply }).await;
+        assert_eq!(pulled, Ok(Ok(())), "their turns are free");
+        assert_eq!(dripping.layers(), (2, 2));
     });
 }
 

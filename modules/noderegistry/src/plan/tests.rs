@@ -253,3 +253,16 @@ fn that_a_name_had_a_node_outlives_the_uid() {
     assert_eq!(of(false), Err(Refusal::NeedsBoundToken(name())));
     assert_eq!(of(true), Ok(None));
 }
+
+#[test]
+fn no_node_has_a_name_of_cloudcores() {
+    for name in ["cloudcore", "kubehive-cloudcore"] {
+        let name = NodeName::parse(name).unwrap();
+        for is_bound in [false, true] {
+            let refused = may_enrol(&name, is_bound, None, None, NOW);
+            assert_eq!(refused, Err(Refusal::Reserved(name.clone())));
+        }
+    }
+    let other = NodeName::parse("cloudcore-1").unwrap();
+    assert_eq!(may_enrol(&other, false, None, None, NOW), Ok(None));
+}

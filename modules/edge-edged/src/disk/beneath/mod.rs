@@ -243,6 +243,16 @@ impl Folder {
         }
     }
 
+    /// When the content of `name` was changed last, in whole seconds; `None` when it is not there.
+    pub(crate) fn changed_at(&self, name: &str) -> Result<Option<jiff::Timestamp>, StepError> {
+        let at = self.plain("look at", name)?;
+        match rustix::fs::statat(&self.fd, at, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(jiff::Timestamp::from_second(stat.st_mtime).unwrap_or_default())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(self.fault("look at", at, &error)),
+        }
+    }
+
     /// Whether `name` is a folder itself, and no link to one.
     pub(crate) fn has_folder(&self, name: &str) -> Result<bool, StepError> {
         Ok(self.kind(name)? == Some(FileType::Directory))

@@ -232,6 +232,25 @@ fn an_image_that_is_gone_is_forgotten() {
 }
 
 #[test]
+fn pulls_that_were_broken_off_are_found_when_they_are_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Folder::root(dir.path()).unwrap();
+    let records = Records::open(&root).unwrap();
+    for image in ["r.example/x:1", "r.example/y:1"] {
+        records.begin(image, None, &[secret("a", "1")]).unwrap();
+    }
+    records.ended("r.example/y:1").unwrap();
+    let now = jiff::Timestamp::now();
+    let found =
+        |seconds: i64| records.begun_before(now + jiff::SignedDuration::from_secs(seconds), 9).unwrap();
+    assert_eq!((found(-60), found(60)), (vec![], vec!["r.example/x:1".to_owned()]));
+    // It has brought nothing, and no word of it stays; what is loaded by hand later is no pull's.
+    records.end_unknown("r.example/x:1", None, "t").unwrap();
+    assert_eq!(found(60), [""; 0]);
+    assert_eq!(records.known("r.example/x:1", "sha256:aa"), Known::Preloaded);
+}
+
+#[test]
 fn secrets_are_remembered_within_a_bound() {
     let mut record = Record::new("r");
     for at in 0..150 {
