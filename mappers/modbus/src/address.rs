@@ -13,6 +13,8 @@ const SERIAL_UNIT_MAX: u8 = 247;
 /// Settings of a serial line, in all spellings of KubeEdge's mappers.
 const SERIAL: [&str; 8] =
     ["serialPort", "serialName", "baudRate", "dataBits", "stopBits", "parity", "serialType", "rs485Enabled"];
+/// The key that takes answers under any transaction id.
+pub(crate) const IGNORE_IDS: &str = "ignoreTransactionId";
 /// 1 min: no pause and no answer takes longer.
 const MILLIS_MAX: i64 = 60_000;
 
@@ -50,6 +52,9 @@ pub enum Place {
 pub enum Framing {
     /// Modbus TCP.
     Tcp,
+    /// Modbus TCP of a device that does not give back the transaction id of a request: whatever answers the one request that is under
+    /// way is its answer.
+    TcpWithoutIds,
     /// As on a serial line, with a checksum: what simple serial servers pass on.
     Rtu,
 }
@@ -133,7 +138,7 @@ impl Address {
     /// With the key and the cure.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSetting> {
         // Those of the other kind of connection, and KubeEdge's time-out, of which nothing says the unit.
-        settings.without_effect(&["ip", "port", "timeout"]);
+        settings.without_effect(&["ip", "port", "timeout", IGNORE_IDS]);
         settings.without_effect(&SERIAL);
         let place = place(settings)?;
         let unit = settings.whole_within("slaveID", DEFAULT_UNIT, 0..=255)?;
@@ -180,6 +185,7 @@ fn place(settings: &Settings) -> Result<Place, InvalidSetting> {
                 "communicateMode is RTU, and `ip` is given; write RTUoverTCP for a serial server, or leave out `ip`",
             ));
         }
+        ("tcp" | "", _, _) if settings.flag(IGNORE_IDS)? => Framing::TcpWithoutIds,
         ("tcp" | "", _, _) => Framing::Tcp,
         ("rtuovertcp", _, _) => Framing::Rtu,
         (other, _, _) => {
@@ -307,6 +313,24 @@ mod tests {
         let timing =
             Timing { answer: millis(300), retries: 0, after_connect: millis(1000), between: millis(100) };
         assert_eq!((found.timing, found.sizes), (timing, Sizes { registers: 16, bits: 32, gap: 4 }));
+    }
+
+    #[test]
+    fn a_device_may_answer_under_any_transaction_id() {
+        let framing = |mode: &str, ignore: &str| {
+            let found = read(&[
+                ("ip", text("h")),
+                ("communicateMode", text(mode)),
+                ("ignoreTransactionId", text(ignore)),
+            ]);
+            match found.unwrap().place {
+                Place::Tcp { framing, .. } => framing,
+                Place::Serial(_) => panic!("{mode}"),
+            }
+        };
+        assert_eq!(framing("TCP", "true"), Framing::TcpWithoutIds);
+        assert_eq!(framing("TCP", "false"), Framing::Tcp);
+        assert_eq!(framing("RTUoverTCP", "true"), Framing::Rtu, "there are none in its frames");
     }
 
     #[test]

@@ -20,8 +20,8 @@ use tokio_modbus::client::{Client as _, Context, rtu, tcp};
 use tokio_modbus::slave::SlaveContext as _;
 use tokio_modbus::{ExceptionCode, ProtocolError, Request, Response, Slave};
 
-use crate::address::{Address, Framing, Parity, Place, SerialLine};
-use crate::own_answers::OwnAnswers;
+use crate::address::{Address, Framing, IGNORE_IDS, Parity, Place, SerialLine};
+use crate::own_answers::{ForeignAnswer, OwnAnswers, PassedOver};
 
 /// 5 s for a TCP connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -84,6 +84,8 @@ struct Open {
     context: Context,
     /// The same connection, to see without waiting whether it was closed or holds what nobody asked for.
     beside: Beside,
+    /// What came under another number than the last request's.
+    passed_over: PassedOver,
 }
 
 enum Beside {
@@ -166,6 +168,7 @@ impl Turn<'_> {
                 self.address.timing.answer.as_millis()
             )),
             Lost::Closed(reason) => Fault::Silent(reason),
+            Lost::UnderAnotherId(answer) => Fault::Silent(under_another_id(answer)),
         })
     }
 
@@ -181,6 +184,7 @@ impl Turn<'_> {
         open.context.set_slave(Slave(self.address.unit));
         let answer = timeout(self.address.timing.answer, open.context.call(request.clone())).await;
         *is_busy = false;
+        let passed_over = open.passed_over.take();
         self.wire.pause(self.address.timing.between);
         match answer {
             Ok(Ok(answer)) => Ok(answer),
@@ -191,11 +195,11 @@ impl Turn<'_> {
             Ok(Err(tokio_modbus::Error::Protocol(error))) => {
                 self.wire.give_up();
                 tracing::debug!(%error, "an answer is no answer to what was asked");
-                Err(Lost::Closed(out_of_step(&error)))
+                Err(passed_over.map_or_else(|| Lost::Closed(out_of_step(&error)), Lost::UnderAnotherId))
             }
             Err(_) => {
                 self.wire.give_up();
-                Err(Lost::Late)
+                Err(passed_over.map_or(Lost::Late, Lost::UnderAnotherId))
             }
         }
     }
@@ -205,6 +209,8 @@ impl Turn<'_> {
 enum Lost {
     Late,
     Closed(String),
+    /// Answers came, and none under the request's own transaction id.
+    UnderAnotherId(ForeignAnswer),
 }
 
 impl Wire {
@@ -261,18 +267,23 @@ async fn connect(place: &Place) -> Result<Open, String> {
             // A request is one small packet; waiting for more to send would only delay it.
             stream.set_nodelay(true).map_err(|error| failed(&error))?;
             let beside: OwnedFd = stream.as_fd().try_clone_to_owned().map_err(|error| failed(&error))?;
+            let passed_over = PassedOver::default();
+            let of_tcp = |stream: TcpStream, takes_any: bool| {
+                tcp::attach_slave(OwnAnswers::of(stream, takes_any, passed_over.clone()), Slave(0))
+            };
             let context = match framing {
-                Framing::Tcp => tcp::attach_slave(OwnAnswers::of(stream), Slave(0)),
+                Framing::Tcp => of_tcp(stream, false),
+                Framing::TcpWithoutIds => of_tcp(stream, true),
                 Framing::Rtu => rtu::attach_slave(stream, Slave(0)),
             };
-            Ok(Open { context, beside: Beside::Tcp(beside.into()) })
+            Ok(Open { context, beside: Beside::Tcp(beside.into()), passed_over })
         }
         Place::Serial(line) => {
             let failed = |error: &io::Error| format!("cannot open {}: {error}", line.path);
             let port = serial(line).map_err(|error| failed(&error))?;
             let beside = port.try_clone().map_err(|error| failed(&error))?;
             let context = rtu::attach_slave(port, Slave(0));
-            Ok(Open { context, beside: Beside::Serial(beside) })
+            Ok(Open { context, beside: Beside::Serial(beside), passed_over: PassedOver::default() })
         }
     }
 }
@@ -298,6 +309,14 @@ fn serial(line: &SerialLine) -> io::Result<SerialPort> {
         tracing::debug!(path = line.path, %error, "the port does not switch directions by itself");
     }
     Ok(port)
+}
+
+/// The device answers, and not under the id of the request.
+fn under_another_id(ForeignAnswer { came, asked }: ForeignAnswer) -> String {
+    format!(
+        "the device answers under another transaction id than the request's ({came} in place of {asked}); if it always does, set \
+         `{IGNORE_IDS}` to true in protocol.configData"
+    )
 }
 
 /// The answer is not to what was asked.

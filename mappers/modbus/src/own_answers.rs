@@ -2,9 +2,13 @@
 //!
 //! Each frame begins with the number of its request (Modbus Messaging on TCP/IP, 3.1.3). The client beneath looks at one frame for each
 //! request, and gives the connection up if that is another one's.
+//!
+//! The first request of a connection has the number 1 and not 0, the second 0: a device that answers each under 0 is told by its first
+//! answer, and is not there for one request and away for the next.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,6 +18,33 @@ const HEAD: usize = 6;
 /// 16 answers of others while one is waited for; what comes then is handed on and ends the connection.
 const PASSED_OVER_MAX: usize = 16;
 
+/// What the lower byte of the client's numbers differs by on the wire.
+const FLIP: u8 = 1;
+
+/// An answer under another number than that of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ForeignAnswer {
+    /// The answer's.
+    pub(crate) came: u16,
+    /// The request's.
+    pub(crate) asked: u16,
+}
+
+/// The last answer that was passed over since the last request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PassedOver(Arc<Mutex<Option<ForeignAnswer>>>);
+
+impl PassedOver {
+    /// Takes it.
+    pub(crate) fn take(&self) -> Option<ForeignAnswer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn set(&self, answer: Option<ForeignAnswer>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+    }
+}
+
 /// A connection of which the answers to the last request are read, and no others.
 #[derive(Debug)]
 pub(crate) struct OwnAnswers<T> {
@@ -21,7 +52,10 @@ pub(crate) struct OwnAnswers<T> {
     asked: Frames,
     last: Option<[u8; 2]>,
     answers: Frames,
+    /// Answers under any number are the last request's.
+    takes_any: bool,
     passed_over: usize,
+    last_passed_over: PassedOver,
     /// Of the head of an answer, what is yet to be handed on.
     handed_on: Vec<u8>,
     /// The rest of the frame is passed over.
@@ -29,7 +63,7 @@ pub(crate) struct OwnAnswers<T> {
 }
 
 /// Where frames begin and end in what passes.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Frames {
     head: Vec<u8>,
     /// What belongs to the frame behind its head.
@@ -64,13 +98,16 @@ impl Frames {
 }
 
 impl<T> OwnAnswers<T> {
-    pub(crate) fn of(stream: T) -> Self {
+    /// Of a device that gives the numbers back, or does not: then it `takes_any`. What it passes over is told to `last_passed_over`.
+    pub(crate) fn of(stream: T, takes_any: bool, last_passed_over: PassedOver) -> Self {
         OwnAnswers {
             stream,
             asked: Frames::default(),
             last: None,
             answers: Frames::default(),
+            takes_any,
             passed_over: 0,
+            last_passed_over,
             handed_on: Vec::new(),
             is_foreign: false,
         }
@@ -81,23 +118,46 @@ impl<T> OwnAnswers<T> {
             let (piece, behind) = bytes.split_at(self.asked.most().min(bytes.len()));
             if let Some(head) = self.asked.pass(piece) {
                 (self.last, self.passed_over) = (Some(head.number), 0);
+                self.last_passed_over.set(None);
             }
             bytes = behind;
         }
+    }
+
+    /// What the client writes, with the numbers of the wire.
+    fn renumbered(&self, bytes: &[u8]) -> Vec<u8> {
+        let (mut wire, mut frames) = (bytes.to_vec(), self.asked.clone());
+        let mut rest = wire.as_mut_slice();
+        while !rest.is_empty() {
+            let low = (frames.rest == 0).then(|| 1_usize.checked_sub(frames.head.len())).flatten();
+            let (piece, behind) = rest.split_at_mut(frames.most().min(rest.len()));
+            frames.pass(piece);
+            if let Some(byte) = low.and_then(|low| piece.get_mut(low)) {
+                *byte ^= FLIP;
+            }
+            rest = behind;
+        }
+        wire
     }
 
     fn has_come(&mut self, bytes: &[u8]) {
         let Some(head) = self.answers.pass(bytes) else { return };
         // What is no Modbus is for the client to say.
         let is_other = self.last != Some(head.number) && head.protocol == [0, 0];
-        self.is_foreign = is_other && self.passed_over < PASSED_OVER_MAX;
+        self.is_foreign = is_other && !self.takes_any && self.passed_over < PASSED_OVER_MAX;
+        let (came, asked) = (u16::from_be_bytes(head.number), self.last.map(u16::from_be_bytes));
+        if is_other && !self.takes_any {
+            self.last_passed_over.set(asked.map(|asked| ForeignAnswer { came, asked }));
+        }
         if self.is_foreign {
             self.passed_over += 1;
-            let (number, asked) = (u16::from_be_bytes(head.number), self.last.map(u16::from_be_bytes));
-            tracing::debug!(number, asked, "an answer that nobody waits for is passed over");
-        } else {
-            self.handed_on.extend_from_slice(&head.bytes);
+            tracing::debug!(number = came, asked, "an answer that nobody waits for is passed over");
+            return;
         }
+        let [_, _, behind @ ..] = head.bytes;
+        let [high, low] = if self.takes_any { self.last.unwrap_or(head.number) } else { head.number };
+        self.handed_on.extend_from_slice(&[high, low ^ FLIP]);
+        self.handed_on.extend_from_slice(&behind);
     }
 }
 
@@ -135,8 +195,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for OwnAnswers<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for OwnAnswers<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.has_asked(bytes.get(..written).unwrap_or_default());
+        let wire = self.renumbered(bytes);
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &wire))?;
+        self.has_asked(wire.get(..written).unwrap_or_default());
         Poll::Ready(Ok(written))
     }
 
@@ -172,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn what_comes_late_or_twice_is_passed_over_and_the_own_answer_is_waited_for() {
         let (mut device, ours) = duplex(1 << 10);
-        let mut client = tcp::attach_slave(OwnAnswers::of(ours), Slave(0));
+        let mut client = tcp::attach_slave(OwnAnswers::of(ours, false, PassedOver::default()), Slave(0));
         let serve = async {
             let first = asked(&mut device).await;
             device.write_all(&answer(first.wrapping_sub(1), 9)).await.unwrap();
@@ -198,7 +259,8 @@ mod tests {
     #[tokio::test]
     async fn a_device_that_answers_nothing_else_is_not_read_for_ever() {
         let (mut device, ours) = duplex(1 << 10);
-        let mut client = tcp::attach_slave(OwnAnswers::of(ours), Slave(0));
+        let passed_over = PassedOver::default();
+        let mut client = tcp::attach_slave(OwnAnswers::of(ours, false, passed_over.clone()), Slave(0));
         let serve = async {
             let number = asked(&mut device).await;
             for _ in 0..=PASSED_OVER_MAX {
@@ -207,5 +269,36 @@ mod tests {
         };
         let ((), asked) = tokio::join!(serve, client.read_holding_registers(0, 1));
         assert!(matches!(asked, Err(tokio_modbus::Error::Protocol(_))), "{asked:?}");
+        assert_eq!(passed_over.take(), Some(ForeignAnswer { came: 8, asked: 1 }));
+    }
+
+    #[tokio::test]
+    async fn a_device_that_answers_under_one_number_is_told_by_its_first_answer_or_taken_as_it_is() {
+        let (mut device, ours) = duplex(1 << 10);
+        let mut client = tcp::attach_slave(OwnAnswers::of(ours, true, PassedOver::default()), Slave(0));
+        let serve = async {
+            for (wire, value) in [(1, 1), (0, 2), (3, 3)] {
+                assert_eq!(asked(&mut device).await, wire);
+                device.write_all(&answer(0, value)).await.unwrap();
+            }
+        };
+        let ask = async {
+            for value in [1, 2, 3] {
+                assert_eq!(client.read_holding_registers(0, 1).await.unwrap().unwrap(), [value]);
+            }
+        };
+        tokio::join!(serve, ask);
+    }
+
+    #[tokio::test]
+    async fn numbers_are_changed_however_the_bytes_are_written() {
+        let (mut device, ours) = duplex(1 << 10);
+        let mut own = OwnAnswers::of(ours, false, PassedOver::default());
+        for byte in [answer(0, 1), answer(0x1FF, 2)].concat() {
+            own.write_all(&[byte]).await.unwrap();
+        }
+        let mut wire = [0; 22];
+        device.read_exact(&mut wire).await.unwrap();
+        assert_eq!(wire.to_vec(), [answer(1, 1), answer(0x1FE, 2)].concat());
     }
 }

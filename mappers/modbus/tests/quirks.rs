@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dmi::Scalar;
 use dmi::v1beta1::{Device, UpdateDeviceRequest};
-use edgecore::{EdgeCore, Mapper, desiring, device, model, modelled, property};
+use edgecore::{EdgeCore, Mapper, desiring, device, eventually, model, modelled, property};
 use framework::{Fault, Kind, Property, Protocol as _, Session as _, Settings, Value};
 use modbus::{Address, Modbus, ModbusSession, Visitor};
 use quirky::{Quirks, Quirky};
@@ -259,6 +259,43 @@ async fn a_busy_device_is_asked_again_and_never_read_as_0() {
     assert_eq!(quirky.get(0), 8);
     quirky.change(|quirks| quirks.busy = 10);
     assert!(matches!(one.read(&word(0)).await, Err(Fault::Device(_))));
+}
+
+#[tokio::test]
+async fn a_device_that_answers_under_its_own_transaction_id_says_so_and_may_be_taken_as_it_is() {
+    for id in [0, 77] {
+        let quirky = Quirky::start(Quirks { answers_under: Some(id), ..Quirks::default() }).await;
+        quirky.set(0, 7);
+        let short = ("timeoutMs", Scalar::Int(100));
+        let mut strict = session(&quirky, std::slice::from_ref(&short)).await;
+        for _ in 0..2 {
+            let Err(Fault::Silent(said)) = strict.read(&word(0)).await else { panic!("id {id} was taken") };
+            assert!(said.contains(&format!("({id} in place of 1)")), "{said}");
+            assert!(said.contains("`ignoreTransactionId`"), "{said}");
+        }
+        drop(strict);
+        let mut lenient = session(&quirky, &[short, ("ignoreTransactionId", Scalar::Bool(true))]).await;
+        for value in 1..=3 {
+            assert_eq!(lenient.write(&word(0), &Value::Int(value)).await, Ok(()));
+            assert_eq!(lenient.read(&word(0)).await, Ok(Value::Int(value)), "id {id}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_answers_under_id_0_is_offline_for_that_reason_and_not_there_now_and_then() {
+    let quirky = Quirky::start(Quirks { answers_under: Some(0), ..Quirks::default() }).await;
+    let folder = tempfile::tempdir().unwrap();
+    let edgecore = EdgeCore::at(folder.path());
+    let at = place(&quirky, &[("timeoutMs", Scalar::Int(50)), ("retries", Scalar::Int(0))]);
+    hand_out(&edgecore, &["first", "second"], vec![plc("odd", &at, &[("first", 0), ("second", 10)])]);
+    edgecore.start();
+    let mapper = Mapper::start(folder.path(), Modbus::default());
+    edgecore.until_fault("odd", "second", "under another transaction id").await;
+    let connections = quirky.inside.lock().unwrap().connections;
+    eventually("dialled again", async || quirky.inside.lock().unwrap().connections >= connections + 2).await;
+    assert!(edgecore.heard().states.iter().all(|(_, state)| state == "offline"), "{:?}", edgecore.heard());
+    mapper.stop().await;
 }
 
 #[tokio::test]

@@ -314,8 +314,10 @@ fn encoded(visitor: &Visitor, node: NodeType, value: &Value) -> Result<Variant, 
         ),
         _ if !node.is_array => values::encode(value, node.scalar),
         (_, Part::Element(_)) => values::encode_element(value, node.scalar),
-        (Value::Text(text), Part::Whole) => values::encode_array(text, node.scalar),
-        (_, Part::Whole) => Err(format!(
+        (Value::Text(text), Part::Whole | Part::Range { .. } | Part::Block { .. }) => {
+            values::encode_array(text, node.scalar)
+        }
+        (_, Part::Whole | Part::Range { .. } | Part::Block { .. }) => Err(format!(
             "the node is an array of {}; name one element with `index`, or make the property a STRING",
             node.scalar
         )),

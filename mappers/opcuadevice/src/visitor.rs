@@ -36,6 +36,10 @@ pub(crate) enum Part {
     Whole,
     /// One element; where, unless it has more dimensions than are looked at here.
     Element(Option<Element>),
+    /// Some elements in a row of an array of one dimension, both ends included.
+    Range { from: u32, to: u32 },
+    /// Some elements in several dimensions, at most so many.
+    Block { most: u64 },
 }
 
 /// 8 dimensions of an array of which a server sends all, whatever was asked for.
@@ -137,10 +141,23 @@ impl Visitor {
                     NumericRange::None | NumericRange::Range(..) | NumericRange::MultipleRanges(_) => None,
                 };
                 let places: Option<Vec<u32>> = each.iter().map(place).collect();
-                places.map_or(Part::Whole, |places| Part::Element(Element::new(&places)))
+                let most = || each.iter().map(width).fold(1, u64::saturating_mul);
+                places.map_or_else(
+                    || Part::Block { most: most() },
+                    |places| Part::Element(Element::new(&places)),
+                )
             }
-            NumericRange::None | NumericRange::Range(..) => Part::Whole,
+            NumericRange::Range(from, to) => Part::Range { from: *from, to: *to },
+            NumericRange::None => Part::Whole,
         }
+    }
+}
+
+/// How many elements there are of one dimension.
+fn width(one: &NumericRange) -> u64 {
+    match one {
+        NumericRange::Range(from, to) => u64::from(to.saturating_sub(*from)) + 1,
+        NumericRange::Index(_) | NumericRange::None | NumericRange::MultipleRanges(_) => 1,
     }
 }
 
@@ -220,7 +237,8 @@ mod tests {
         let part = |index: Scalar| read(Kind::Text, &[("index", index)]).unwrap().part();
         assert_eq!(part(Scalar::Int(3)), Part::Element(Element::new(&[3])));
         assert_eq!(part(text("1,2")), Part::Element(Element::new(&[1, 2])));
-        assert_eq!(part(text("0:3")), Part::Whole);
+        assert_eq!(part(text("0:3")), Part::Range { from: 0, to: 3 });
+        assert_eq!(part(text("1,0:3,2:3")), Part::Block { most: 8 });
         assert_eq!(read(Kind::Int, &[]).unwrap().part(), Part::Whole);
     }
 

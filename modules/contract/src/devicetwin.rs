@@ -52,6 +52,17 @@ pub struct ObservedTwin {
     pub reported: String,
     /// Why there is no such value.
     pub fault: Option<String>,
+    /// The sides that the report does not have.
+    pub lacks: LackingSides,
+}
+
+/// Which sides of a property a report does not have. KubeEdge's edgecore ends at such a one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LackingSides {
+    /// `observedDesired`.
+    pub observed: bool,
+    /// `reported`.
+    pub reported: bool,
 }
 
 /// A report or registration that came over DMI, already parsed and capped.

@@ -9,6 +9,17 @@ use crate::{AccessMode, ModelProperty, PropertyType};
 /// 64 characters of a value in a sentence.
 const SHOWN: usize = 64;
 
+/// The whole number that a text is, of 64 bits with a sign or without one: a device counts as it likes.
+fn whole(text: &str) -> Option<i128> {
+    let bounds = i128::from(i64::MIN)..=i128::from(u64::MAX);
+    text.parse().ok().filter(|whole| bounds.contains(whole))
+}
+
+/// Whether a text is a value of type INT: a whole number from -2^63 to 2^64-1, without spaces.
+pub fn is_whole_number(text: &str) -> bool {
+    whole(text).is_some()
+}
+
 /// A number as it was written: whole ones stay exact beyond 2^53.
 #[derive(Debug, Clone, Copy)]
 enum Number {
@@ -60,12 +71,9 @@ impl ModelProperty {
         }
         let number = match self.value_type {
             Some(PropertyType::Int) => {
-                let whole = value.parse::<i64>();
-                Some(
-                    whole
-                        .map(|whole| Number::Whole(whole.into()))
-                        .map_err(|_| format!("is INT, and `{shown}` is no whole number of 64 bits"))?,
-                )
+                let whole = whole(value);
+                let refusal = || format!("is INT, and `{shown}` is no whole number of 64 bits");
+                Some(whole.map(Number::Whole).ok_or_else(refusal)?)
             }
             Some(PropertyType::Float | PropertyType::Double) => {
                 let number =
@@ -125,7 +133,18 @@ mod tests {
         assert_eq!(property.check_desired("9007199254740992"), Ok(()));
         let refused = property.check_desired("9007199254740993").unwrap_err();
         assert!(refused.contains("above the maximum, 9007199254740992"), "{refused}");
-        assert!(property.check_desired("18446744073709551615").unwrap_err().contains("64 bits"));
+        assert!(property.check_desired("18446744073709551615").unwrap_err().contains("above the maximum"));
+    }
+
+    #[test]
+    fn a_whole_number_is_of_64_bits_with_a_sign_or_without_one() {
+        let counter = property(PropertyType::Int, "", "");
+        for whole in ["-9223372036854775808", "9223372036854775808", "18446744073709551615"] {
+            assert_eq!(counter.check_desired(whole), Ok(()), "{whole}");
+        }
+        for beyond in ["-9223372036854775809", "18446744073709551616"] {
+            assert!(counter.check_desired(beyond).unwrap_err().contains("64 bits"), "{beyond}");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod rule_endpoint;
 mod validation;
 
 pub use config_update_job::{ConfigUpdateJob, ConfigUpdateJobSpec, ConfigUpdateJobStatus};
+pub use desired::is_whole_number;
 pub use device::{
     CYCLE_MAX, DbMethod, DesiredValue, Device, DeviceMethod, DeviceProperty, DeviceSpec, Influxdb2,
     Influxdb2Client, Influxdb2Data, LegacyStatus, ModelReference, Mysql, MysqlClient, ProtocolConfig,

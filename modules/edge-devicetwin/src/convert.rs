@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use contract::ids::{DeviceName, PropertyName};
-use crd::{AnyMap, DesiredValue, Device, DeviceModel, DeviceProperty, VisitorConfig};
+use crd::{AnyMap, DesiredValue, Device, DeviceModel, DeviceProperty, PropertyType, VisitorConfig};
 use dmi::Scalar;
 use dmi::v1beta1 as pb;
 use serde_json::Value;
@@ -115,18 +115,20 @@ fn property(
     doubles: bool,
 ) -> pb::DeviceProperty {
     let own = property.visitors.as_ref();
-    let base = model
-        .and_then(|model| model.spec.properties.iter().find(|p| p.name == property.name))
-        .and_then(|p| p.visitors.as_ref());
+    let modelled = model.and_then(|model| model.spec.properties.iter().find(|p| p.name == property.name));
+    let base = modelled.and_then(|p| p.visitors.as_ref());
     let named = |visitors: Option<&VisitorConfig>| visitors.and_then(|v| v.protocol_name.clone());
     let desired = match edge_desired {
         Some(value) => DesiredValue { value: value.clone(), metadata: BTreeMap::new() },
         None => property.desired.clone().unwrap_or_default(),
     };
     // What the model does not allow is nobody's to try.
+    // Who reads doubles is a mapper of ours, and reads all of 64 bits.
+    let is_int = modelled.is_some_and(|p| p.value_type == Some(PropertyType::Int));
+    let is_readable = doubles || !is_int || !plan::is_unsigned(&desired.value);
     let desired = match plan::check_desired(&property.name, &desired.value, model) {
-        Ok(()) => desired,
-        Err(_) => DesiredValue::default(),
+        Ok(()) if is_readable => desired,
+        Ok(()) | Err(_) => DesiredValue::default(),
     };
     pb::DeviceProperty {
         name: property.name.clone(),
@@ -434,6 +436,27 @@ mod tests {
             (&*sent("valve", "100", None).value, &*sent("relay", "true", None).value),
             ("100", "true")
         );
+    }
+
+    #[test]
+    fn a_whole_number_beyond_the_signed_ones_goes_to_mappers_that_read_it() {
+        let model: DeviceModel = serde_json::from_value(json!({ "metadata": { "name": "m" }, "spec": { "properties": [
+            { "name": "count", "type": "INT", "accessMode": "ReadWrite" }, { "name": "note", "type": "STRING" } ] } }))
+        .unwrap();
+        let sent = |value: &str, doubles: bool| {
+            let properties =
+                ["count", "note"].map(|name| json!({ "name": name, "desired": { "value": value } }));
+            let spec = json!({ "properties": properties });
+            let device: Device =
+                serde_json::from_value(json!({ "metadata": { "name": "pump" }, "spec": spec })).unwrap();
+            let spec = super::device(&id("pump"), &device, Some(&model), &EdgeDesired::new(), doubles).spec;
+            let of = |property: &pb::DeviceProperty| property.desired.clone().unwrap().value;
+            spec.unwrap().properties.iter().map(of).collect::<Vec<_>>()
+        };
+        let (signed, unsigned) = (i64::MAX.to_string(), u64::MAX.to_string());
+        assert_eq!(sent(&signed, false), [&*signed, &*signed]);
+        assert_eq!(sent(&unsigned, true), [&*unsigned, &*unsigned]);
+        assert_eq!(sent(&unsigned, false), ["", &*unsigned], "KubeEdge's end at none, and go on without it");
     }
 
     #[test]

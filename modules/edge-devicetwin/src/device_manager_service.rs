@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Address, AskError, Clock, Refusal, Reply};
-use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, ObservedTwin, TwinMsg};
+use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, LackingSides, ObservedTwin, TwinMsg};
 use dmi::methods::manager::{MAPPER_REGISTER, REPORT_DEVICE_STATES, REPORT_DEVICE_STATUS};
 use dmi::v1beta1 as pb;
 use futures::future::{Either, select};
@@ -32,6 +32,15 @@ fn said(metadata: &BTreeMap<String, String>) -> Option<String> {
 fn caller<T>(request: &Request<T>) -> Result<DmiCaller, Status> {
     let called = request.extensions().get::<ConnectionCaller>();
     called.map(|called| DmiCaller::clone(&called.caller)).ok_or_else(|| Status::internal("nobody called"))
+}
+
+/// A property of a report.
+fn observed(twin: pb::Twin) -> ObservedTwin {
+    let lacks = LackingSides { observed: twin.observed_desired.is_none(), reported: twin.reported.is_none() };
+    let (observed, reported) = (twin.observed_desired.unwrap_or_default(), twin.reported.unwrap_or_default());
+    let (refusal, fault) = (said(&observed.metadata), said(&reported.metadata));
+    let (observed, reported) = (observed.value, reported.value);
+    ObservedTwin { property: twin.property_name, observed, refusal, reported, fault, lacks }
 }
 
 /// Makes messages to the twin of calls.
@@ -134,15 +143,7 @@ impl Manager {
         if status.twins.len() > TWINS_MAX {
             return Err(Status::invalid_argument("the report has more than 1024 twins"));
         }
-        let mut twins = Vec::with_capacity(status.twins.len());
-        for twin in status.twins {
-            let (Some(observed), Some(reported)) = (twin.observed_desired, twin.reported) else {
-                return Err(Status::invalid_argument("a twin has no observedDesired or no reported"));
-            };
-            let (refusal, fault) = (said(&observed.metadata), said(&reported.metadata));
-            let (observed, reported) = (observed.value, reported.value);
-            twins.push(ObservedTwin { property: twin.property_name, observed, refusal, reported, fault });
-        }
+        let twins = status.twins.into_iter().map(observed).collect();
         let (namespace, name) = (request.device_namespace, request.device_name);
         self.call(caller, DmiCall::Twins { namespace, name, twins }).await
     }

@@ -30,6 +30,10 @@ pub(crate) enum Event<'a> {
     MethodCalled { device: &'a DeviceName, method: &'a str, by: &'a str, state: &'a str, message: &'a str },
     /// A mapper reported a state that is none.
     StateRefused { device: &'a DeviceName, said: &'a str },
+    /// A mapper's report of which nothing is taken.
+    ReportRefused { device: &'a DeviceName, reason: &'a str },
+    /// A value that was reported of a property, and is not taken. Said when it is not so already.
+    ValueRefused { device: &'a DeviceName, property: &'a str, reason: &'a str, is_said: bool },
     /// A call over DMI that was not the caller's to make.
     CallDenied { caller: &'a str, reason: &'a str, is_said: bool },
     /// More of them followed.
@@ -55,6 +59,8 @@ impl Event<'_> {
             Event::FellSilent { .. } => "devicetwin_fell_silent",
             Event::MethodCalled { .. } => "devicetwin_method_called",
             Event::StateRefused { .. } => "devicetwin_state_refused",
+            Event::ReportRefused { .. } => "devicetwin_report_refused",
+            Event::ValueRefused { .. } => "devicetwin_value_refused",
             Event::CallDenied { .. } => "devicetwin_call_denied",
             Event::CallsDenied { .. } => "devicetwin_calls_denied",
             Event::PublicationDropped { .. } => "devicetwin_publication_dropped",
@@ -100,6 +106,15 @@ impl Event<'_> {
             // The log thins it out.
             Event::StateRefused { device, said } => {
                 tracing::warn!(%device, said, "a mapper reported a state that is none");
+            }
+            // The log thins it out.
+            Event::ReportRefused { device, reason } => {
+                tracing::warn!(%device, reason, "nothing of a mapper's report is taken");
+            }
+            Event::ValueRefused { device, property, reason, is_said } => {
+                if is_said {
+                    tracing::warn!(%device, property, reason, "a reported value is not taken");
+                }
             }
             Event::CallDenied { caller, reason, is_said } => {
                 if is_said {

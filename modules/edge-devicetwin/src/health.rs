@@ -6,6 +6,7 @@ use std::time::Duration;
 use contract::DeviceCondition;
 use dmi::notes::ELLIPSIS;
 
+use crate::plan;
 use crate::twin::{State, Twin};
 
 /// 10 s for a mapper to register after its device came, or after edgecore began.
@@ -16,6 +17,11 @@ const FAILURES_TOLD: u32 = 3;
 const NAMED_MAX: usize = 8;
 /// 2000 bytes of a sentence: what the cloud takes is 2 KiB.
 const MESSAGE_MAX: usize = 2000;
+
+/// 64 characters of a value in a sentence.
+const VALUE_SHOWN: usize = 64;
+/// Of a desired value that its mapper is not sent.
+const BEYOND_SIGNED: &str = "its mapper reads whole numbers up to 2^63-1";
 
 /// How a device's mapper is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,18 +61,26 @@ pub(crate) enum MapperHealth {
 /// Something that is wrong: its kind, a word and a sentence.
 pub(crate) type Wrong = (&'static str, &'static str, String);
 
-/// What is wrong with a device.
+/// What is wrong with a device. `reads_unsigned`: its mapper takes whole numbers from 2^63 on, or there is none.
 pub(crate) fn wrong(
     protocol: &str,
     mapper: &MapperHealth,
     state: &State,
     twins: &BTreeMap<String, Twin>,
+    reads_unsigned: bool,
 ) -> Vec<Wrong> {
     let served =
         of_mapper(protocol, mapper, state, twins).map(|(reason, message)| ("Served", reason, message));
     let mut refused = Sentences::default();
     for (name, twin) in twins.iter().filter(|(_, twin)| !twin.deleted) {
-        twin.observed_error.iter().for_each(|error| refused.add(name, error));
+        let value = twin.told_desired().map(|side| side.value.as_str()).unwrap_or_default();
+        match &twin.observed_error {
+            Some(error) => refused.add_value(name, value, error),
+            None if !reads_unsigned && twin.value_type == "int" && plan::is_unsigned(value) => {
+                refused.add_value(name, value, BEYOND_SIGNED);
+            }
+            None => {}
+        }
     }
     let reporting = of_values(state, twins).map(|(reason, message)| ("Reporting", reason, message));
     let applied = (!refused.is_empty())
@@ -173,7 +187,20 @@ struct Sentences(Vec<(String, Vec<String>)>);
 
 impl Sentences {
     fn add(&mut self, property: &str, sentence: &str) {
-        let name = format!("`{property}`");
+        self.add_named(format!("`{property}`"), sentence);
+    }
+
+    /// About a value of the property.
+    fn add_value(&mut self, property: &str, value: &str, sentence: &str) {
+        let mut shown: String = value.chars().take(VALUE_SHOWN).collect();
+        if shown.len() < value.len() {
+            shown.push(ELLIPSIS);
+        }
+        let of = if shown.is_empty() { String::new() } else { format!(" = `{shown}`") };
+        self.add_named(format!("`{property}`{of}"), sentence);
+    }
+
+    fn add_named(&mut self, name: String, sentence: &str) {
         match self.0.iter_mut().find(|(said, _)| said == sentence) {
             Some((_, names)) => names.push(name),
             None => self.0.push((sentence.to_owned(), vec![name])),
@@ -234,6 +261,41 @@ mod tests {
 
     fn fine() -> State {
         State::unknown("u")
+    }
+
+    fn wrong(
+        protocol: &str,
+        mapper: &MapperHealth,
+        state: &State,
+        twins: &BTreeMap<String, Twin>,
+    ) -> Vec<Wrong> {
+        super::wrong(protocol, mapper, state, twins, true)
+    }
+
+    #[test]
+    fn a_desired_value_that_is_not_taken_is_named() {
+        let side = |value: &str| Some(crate::twin::Side { value: value.to_owned(), timestamp: 1 });
+        let refused = Twin {
+            expected: side("44"),
+            observed: side("42"),
+            observed_error: Some("the device refused: exception 3".to_owned()),
+            ..Twin::new("int")
+        };
+        let long = Twin { expected: side(&"x".repeat(65)), ..refused.clone() };
+        let counter = Twin { expected: side("9223372036854775808"), ..Twin::new("int") };
+        let twins = BTreeMap::from([
+            ("b".to_owned(), refused),
+            ("c".to_owned(), long),
+            ("d".to_owned(), counter.clone()),
+            ("e".to_owned(), Twin { value_type: "string".to_owned(), ..counter }),
+        ]);
+        let said = |reads_unsigned: bool| {
+            super::wrong("modbus", &MapperHealth::Fine, &fine(), &twins, reads_unsigned).remove(0).2
+        };
+        let cut = format!("{}{ELLIPSIS}", "x".repeat(64));
+        let words = format!("not taken: `b` = `44`, `c` = `{cut}`: the device refused: exception 3");
+        assert_eq!(said(true), words);
+        assert_eq!(said(false), format!("{words}, `d` = `9223372036854775808`: {BEYOND_SIGNED}"));
     }
 
     #[test]

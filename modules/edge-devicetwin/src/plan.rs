@@ -13,7 +13,8 @@ use crd::DeviceModel;
 use crate::twin::{Side, Twin};
 
 pub(crate) use desire::{desire, named_by, types};
-pub(crate) use observe::{Modelled, observe};
+use observe::untaken;
+pub(crate) use observe::{Modelled, Observation, RefusedValue, observe};
 
 /// 128 characters of a property's name (KubeEdge).
 const NAME_MAX: usize = 128;
@@ -129,12 +130,27 @@ fn check_value(property: &str, value: &str, value_type: &str) -> Result<(), Stri
         return Err(format!("the value of `{property}` is not at most 512 of a-z A-Z 0-9 - _ . , : / @ #"));
     }
     let fits = match value_type {
-        "int" | "integer" => value.parse::<i64>().is_ok(),
+        "int" | "integer" => crd::is_whole_number(value),
         "float" => value.parse::<f64>().is_ok(),
         "boolean" => matches!(value, "true" | "false"),
         _ => true,
     };
-    if fits { Ok(()) } else { Err(format!("the value of `{property}` is not of its type, {value_type}")) }
+    if !fits {
+        return Err(format!("the value of `{property}` is not of its type, {value_type}"));
+    }
+    check_finite(property, value, value_type)
+}
+
+/// A number is one that can be counted with, whoever tells it: JSON has no other, no desired value may be another, and a sensor that has
+/// no reading has no value.
+fn check_finite(property: &str, value: &str, value_type: &str) -> Result<(), String> {
+    let is_number = matches!(value_type, "int" | "integer" | "float");
+    if is_number && value.trim().parse::<f64>().is_ok_and(|number| !number.is_finite()) {
+        return Err(format!(
+            "the value of `{property}` is not a finite number; report why there is none instead"
+        ));
+    }
+    Ok(())
 }
 
 /// What a client's `twin/update` makes of the twins of a device: all of it or nothing.
@@ -168,6 +184,36 @@ pub(crate) fn update(
     Ok(changes)
 }
 
+/// What an update that is refused says of the device all the same: of which properties it tells a value that cannot be taken. What they
+/// were holds no more. A property that is not there, and that the device and its model do not name, is nobody's.
+pub(crate) fn refused_values(
+    held: &BTreeMap<String, Twin>,
+    updates: &BTreeMap<String, PropertyUpdate>,
+    modelled: &Modelled<'_>,
+    now: i64,
+) -> Observation {
+    let mut observation = Observation::default();
+    for (property, update) in updates {
+        let PropertyUpdate::Set(PropertyValues { actual: Some(value), .. }) = update else { continue };
+        let before = held.get(property);
+        let is_there = before.is_some_and(|twin| !twin.deleted) || modelled.names(property);
+        if !is_there || check_name(property).is_err() {
+            continue;
+        }
+        let mut after = begin(before, modelled.types.get(property.as_str()).copied());
+        let Err(reason) = check_value(property, value, &after.value_type) else { continue };
+        let error = Some(untaken(&reason));
+        let is_new = before.is_none_or(|twin| twin.deleted || twin.actual_error != error);
+        after.actual = Some(Side { value: String::new(), timestamp: now });
+        after.actual_version.edge += 1;
+        (after.actual_error, after.stale) = (error, None);
+        observation.refused.push(RefusedValue { property: property.clone(), reason, is_new });
+        let change = TwinChange { property: property.clone(), before: before.cloned(), after };
+        observation.changes.push(change);
+    }
+    observation
+}
+
 /// Whether anybody may be told to make a property that: what the cloud wants and what an application wants has to be what the device's
 /// model allows. A property that the model does not name is the application's own. An empty value wants nothing.
 ///
@@ -183,6 +229,11 @@ pub(crate) fn check_desired(property: &str, wanted: &str, model: Option<&DeviceM
     let modelled = model.into_iter().flat_map(|model| &model.spec.properties).find(|p| p.name == property);
     let checked = modelled.map_or(Ok(()), |modelled| modelled.check_desired(wanted));
     checked.map_err(|reason| format!("property `{property}` {reason}"))
+}
+
+/// Whether a value is a whole number that 64 bits hold only without a sign: KubeEdge's mappers read none, and go on without the property.
+pub(crate) fn is_unsigned(value: &str) -> bool {
+    crd::is_whole_number(value) && value.parse::<i64>().is_err()
 }
 
 fn check_room(held: &BTreeMap<String, Twin>, changes: &[TwinChange]) -> Result<(), String> {

@@ -140,11 +140,18 @@ impl Twin {
             && self.deleted == other.deleted
     }
 
-    /// Whether what the cloud is told that it should be is what an application on the node wants. It is not while the mapper works
-    /// towards another value still.
+    /// What the cloud is told that it should be: the value that the device was given last, or the one that it was not given, as long as
+    /// there is a reason for that.
+    pub(crate) fn told_desired(&self) -> Option<&Side> {
+        let expected = self.expected.as_ref();
+        let refused = expected.filter(|side| self.observed_error.is_some() && !side.value.is_empty());
+        refused.or(self.observed.as_ref()).or(expected)
+    }
+
+    /// Whether that is what an application on the node wants. It is not while the mapper works towards another value still.
     fn is_set_by_edge(&self) -> bool {
-        let observed = self.observed.as_ref().map(|side| &side.value);
-        self.edge_desired.as_ref().is_some_and(|wanted| observed.is_none_or(|observed| observed == wanted))
+        let told = self.told_desired().map(|side| &side.value);
+        self.edge_desired.as_ref().is_some_and(|wanted| told.is_none_or(|told| told == wanted))
     }
 
     /// Whether all that is said of `actual` is why there is none.
@@ -173,7 +180,7 @@ impl Twin {
             name: id.name.clone(),
             property: property.to_owned(),
             reported: known(self.actual.as_ref(), &of_actual),
-            observed_desired: known(self.observed.as_ref().or(self.expected.as_ref()), &of_desired),
+            observed_desired: known(self.told_desired(), &of_desired),
         }
     }
 }

@@ -131,7 +131,7 @@ fn what_a_mapper_refuses_and_what_a_device_refuses_is_told_to_the_cloud() {
         twin.observed_desired.as_mut().unwrap().metadata = error("exception 3");
         twin.reported.as_mut().unwrap().metadata = error("no answer");
         manager.report_device_status(report).await.unwrap();
-        assert_eq!(told(&node, "DesiredApplied", "Refused").await, "not taken: `speed`: exception 3");
+        assert_eq!(told(&node, "DesiredApplied", "Refused").await, "not taken: `speed` = `8`: exception 3");
         assert_eq!(told(&node, "Reporting", "NoValue").await, "there is no value of `speed`: no answer");
         assert_eq!(metadata(&node, "reported")["error"], "no answer");
         assert_eq!(metadata(&node, "desired")["error"], "exception 3");
@@ -274,6 +274,54 @@ fn of_a_name_that_is_there_twice_the_first_one_counts_for_twins_and_mappers() {
             .collect();
         assert_eq!((desired, spec.methods.len()), (vec!["1"], 1));
         assert_eq!(spec.methods[0].property_names, ["speed"]);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_reported_value_that_is_not_taken_is_told_to_the_cloud_whichever_door_it_came_by() {
+    run(|folder| async move {
+        let mut node = start(&folder, options());
+        node.pump_with(json!({ "properties": [{ "name": "speed" }, { "name": "extra" }] })).await;
+        let mut manager = node.manager().await;
+        manager.mapper_register(registration(&folder, false)).await.unwrap();
+        let mut report = status_report("", "NaN");
+        let twins = &mut report.reported_device.as_mut().unwrap().twins;
+        let side = |value: &str| Some(pb::TwinProperty { value: value.to_owned(), ..Default::default() });
+        twins.push(pb::Twin {
+            property_name: "extra".to_owned(),
+            observed_desired: side(""),
+            reported: side("7"),
+        });
+        let actual = |published: &serde_json::Value, property: &str| {
+            let actual = &published["twin"][property]["actual"];
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            (text(&actual["value"]), text(&actual["metadata"]["error"]))
+        };
+        manager.report_device_status(status_report("", "5")).await.unwrap();
+        assert_eq!(actual(&node.published("twin/update/result").await, "speed").0, "5");
+        let refused = manager.report_device_status(report).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        let words = "the value of `speed` is not a finite number; report why there is none instead";
+        assert_eq!(refused.message(), format!("{words}; the rest of the report is taken"));
+        let taken = node.published("twin/update/result").await;
+        let in_its_place = (String::new(), format!("edgecore does not take the value: {words}"));
+        assert_eq!(actual(&taken, "speed"), in_its_place);
+        assert_eq!(actual(&taken, "extra").0, "7");
+        assert!(told(&node, "Reporting", "NoValue").await.contains(words));
+        assert_eq!(metadata(&node, "reported")["error"], in_its_place.1);
+
+        // An MQTT client's message is refused as a whole, and what it could not say of the device is told as well.
+        node.update(json!({ "speed": { "actual": { "value": "6" } } })).await.unwrap();
+        fixture::until(|| conditions(&node) == Some(Vec::new())).await;
+        let said =
+            json!({ "speed": { "actual": { "value": "inf" } }, "extra": { "actual": { "value": "8" } } });
+        let refused = node.update(said).await.unwrap_err();
+        assert!(refused.contains("not of its type, int"), "{refused}");
+        assert!(told(&node, "Reporting", "NoValue").await.contains("not of its type, int"));
+        node.mqtt("$hw/events/device/default/pump/twin/get", r#"{"event_id":"g"}"#).await.unwrap();
+        let got = node.published("twin/get/result").await;
+        assert_eq!((actual(&got, "speed").0, actual(&got, "extra").0), (String::new(), "7".to_owned()));
         node.stop().await;
     });
 }

@@ -34,6 +34,8 @@ pub(crate) struct Quirks {
     pub(crate) cuts_at_writes: bool,
     /// Units that a gateway does not reach.
     pub(crate) unreached: BTreeSet<u8>,
+    /// It answers each request under this transaction id.
+    pub(crate) answers_under: Option<u16>,
     /// RTU frames instead of those of TCP.
     pub(crate) is_rtu: bool,
 }
@@ -126,6 +128,7 @@ impl Quirky {
             let Some(answer) = answer else { continue };
             let late = std::mem::take(&mut self.inside.lock().unwrap().quirks.late);
             sleep(late).await;
+            let head = quirks.answers_under.map_or(head, u16::to_be_bytes);
             if stream.write_all(&framed(quirks.is_rtu, &head, unit, &answer)).await.is_err() {
                 return;
             }

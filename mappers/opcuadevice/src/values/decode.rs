@@ -1,7 +1,9 @@
 //! What a server says, as a value of a property.
 
+use std::borrow::Cow;
+
 use framework::{Fault, Kind, Value};
-use opcua_types::{DataValue, DateTime, StatusCode, Variant};
+use opcua_types::{Array, DataValue, DateTime, StatusCode, Variant};
 use serde_json::{Number, json};
 
 use crate::status;
@@ -27,6 +29,7 @@ pub(crate) fn of_data_value(data: &DataValue, kind: Kind, part: Part) -> Option<
 /// A value of a property's kind. Of one element of an array that was asked for, an array of one comes.
 pub(crate) fn decode(variant: &Variant, kind: Kind, part: Part) -> Result<Value, Fault> {
     let variant = scalar(variant, kind, part)?;
+    let variant = variant.as_ref();
     match kind {
         Kind::Int => whole(variant),
         Kind::Float => {
@@ -43,30 +46,68 @@ pub(crate) fn decode(variant: &Variant, kind: Kind, part: Part) -> Result<Value,
 }
 
 /// What is looked at: an element, a whole array, or a single value; a variant in a variant is what is inside.
-fn scalar(variant: &Variant, kind: Kind, part: Part) -> Result<&Variant, Fault> {
+fn scalar(variant: &Variant, kind: Kind, part: Part) -> Result<Cow<'_, Variant>, Fault> {
     let array = match variant {
-        Variant::Variant(inside) => return Ok(inside),
+        Variant::Variant(inside) => return Ok(Cow::Borrowed(inside)),
         Variant::Array(array) => array,
-        other => return Ok(other),
+        other => return within_range(other, part).map(|()| Cow::Borrowed(other)),
+    };
+    let none = || status::of_node(StatusCode::BadIndexRangeNoData);
+    let all_came = |cure: &str| {
+        let (many, of) = (array.values.len(), array.value_type);
+        Fault::Device(format!("the server heeds no index, and sent all {many} of its {of}; {cure}"))
     };
     match (part, array.values.as_slice()) {
-        (Part::Element(_), [one]) => Ok(one),
+        (Part::Element(_), [one]) => Ok(Cow::Borrowed(one)),
         // Some servers send all, whatever was asked for.
         (Part::Element(Some(element)), all) => {
             let at = element.within(array.dimensions.as_deref(), all.len());
-            at.and_then(|at| all.get(at)).ok_or_else(|| status::of_node(StatusCode::BadIndexRangeNoData))
+            at.and_then(|at| all.get(at)).map(Cow::Borrowed).ok_or_else(none)
         }
-        (Part::Element(None), many) => Err(Fault::Device(format!(
-            "the server heeds no index, and sent all {} of its {}; name one in at most 8 dimensions",
-            many.len(),
-            array.value_type
-        ))),
-        (Part::Whole, _) if kind == Kind::Text => Ok(variant),
+        (Part::Element(None), _) => Err(all_came("name one in at most 8 dimensions")),
+        // One that heeds the range sends no more than that, and less where the array ends.
+        (Part::Range { from, to }, all) if kind == Kind::Text && exceeds(all.len(), from, to) => {
+            if array.dimensions.as_ref().is_some_and(|each| each.len() > 1) {
+                return Err(all_came("name one element, with a number for each dimension"));
+            }
+            let place = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+            let end = place(to).saturating_add(1).min(all.len());
+            let range = all.get(place(from)..end).filter(|range| !range.is_empty()).ok_or_else(none)?;
+            let range = Array::new(array.value_type, range.to_vec()).map_err(|_| none())?;
+            Ok(Cow::Owned(Variant::Array(Box::new(range))))
+        }
+        (Part::Block { most }, all) if kind == Kind::Text && all.len() as u64 > most => {
+            Err(all_came("name one element, with a number for each dimension"))
+        }
+        (Part::Whole | Part::Range { .. } | Part::Block { .. }, _) if kind == Kind::Text => {
+            Ok(Cow::Borrowed(variant))
+        }
         (_, many) => Err(Fault::Device(format!(
             "the node is an array, and {} of its {} came; name one with `index`, or make the property a STRING",
             many.len(),
             array.value_type
         ))),
+    }
+}
+
+/// Whether more came than a range has.
+fn exceeds(came: usize, from: u32, to: u32) -> bool {
+    came as u64 > u64::from(to.saturating_sub(from)) + 1
+}
+
+/// A range of a text or of bytes is a part of it, too (Part 4, 7.27).
+fn within_range(variant: &Variant, part: Part) -> Result<(), Fault> {
+    let Part::Range { from, to } = part else { return Ok(()) };
+    let length = match variant {
+        Variant::String(text) => text.value().as_ref().map(|text| text.chars().count()),
+        Variant::ByteString(bytes) => bytes.value.as_ref().map(Vec::len),
+        _ => None,
+    };
+    match length {
+        Some(length) if exceeds(length, from, to) => {
+            Err(Fault::Device(format!("the server heeds no index, and sent all {length}; remove `index`")))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

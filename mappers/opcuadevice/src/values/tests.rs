@@ -114,6 +114,31 @@ fn arrays_are_json_or_one_element() {
 }
 
 #[test]
+fn a_range_is_no_more_than_was_asked_for() {
+    let doubles: Vec<Variant> = [0.5, 1.5, 2.5, 3.5].map(Variant::Double).into();
+    let of = |values: &[Variant], part: Part, kind: Kind| {
+        let array = Variant::Array(Box::new(Array::new(Type::Double, values.to_vec()).unwrap()));
+        decode(&array, kind, part).map_err(|fault| fault.to_string())
+    };
+    let range = |from, to| Part::Range { from, to };
+    assert_eq!(of(&doubles[1..3], range(1, 2), Kind::Text), Ok(text("[1.5,2.5]")), "a server that heeds it");
+    assert_eq!(of(&doubles, range(1, 2), Kind::Text), Ok(text("[1.5,2.5]")), "one that does not");
+    assert_eq!(of(&doubles, range(2, 4), Kind::Text), Ok(text("[2.5,3.5]")), "as far as there are some");
+    assert_eq!(of(&doubles, range(0, u32::MAX), Kind::Text), Ok(text("[0.5,1.5,2.5,3.5]")));
+    assert!(of(&doubles, range(4, 5), Kind::Text).unwrap_err().contains("BadIndexRangeNoData"));
+    assert!(of(&doubles, range(0, 1), Kind::Double).unwrap_err().contains("make the property a STRING"));
+    let block = Part::Block { most: 2 };
+    assert_eq!(of(&doubles[..2], block, Kind::Text), Ok(text("[0.5,1.5]")));
+    assert!(of(&doubles, block, Kind::Text).unwrap_err().contains("sent all 4 of its Double"));
+    let matrix = Array::new_multi(Type::Double, doubles, vec![2, 2]).unwrap();
+    let matrix = decode(&Variant::Array(Box::new(matrix)), Kind::Text, range(0, 1));
+    assert!(matrix.unwrap_err().to_string().contains("a number for each dimension"));
+    let letters = |letters: &str| decode(&Variant::from(letters), Kind::Text, range(1, 2));
+    assert_eq!(letters("oo"), Ok(text("oo")));
+    assert!(letters("room 7").unwrap_err().to_string().contains("sent all 6"));
+}
+
+#[test]
 fn times_are_rfc_3339_to_100_ns() {
     let at = "2026-11-29T08:30:00.1234567Z";
     let encoded = encode(&text(at), Type::DateTime).unwrap();

@@ -15,9 +15,33 @@ use crate::catalog;
 use crate::events::Event;
 use crate::mapper::PushOutcome;
 use crate::members::StateSpeaker;
+use crate::plan::RefusedValue;
 use crate::push::Call;
 use crate::twin::State;
 use crate::{mapper, payload, plan, push, store, topic};
+
+/// What of a report is not taken.
+enum ReportError {
+    /// Nothing is.
+    Whole(DmiRefusal),
+    /// The rest is: what the mapper is told.
+    Parts(String),
+}
+
+impl From<DmiRefusal> for ReportError {
+    fn from(refusal: DmiRefusal) -> Self {
+        ReportError::Whole(refusal)
+    }
+}
+
+impl From<ReportError> for DmiRefusal {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::Whole(refusal) => refusal,
+            ReportError::Parts(reason) => DmiRefusal::Unfit(reason),
+        }
+    }
+}
 
 impl DeviceTwin {
     pub(super) async fn dmi(
@@ -33,7 +57,13 @@ impl DeviceTwin {
             }
             DmiCall::Twins { namespace, name, twins } => {
                 let id = self.own_device(caller, &namespace, &name, cx).await?;
-                self.observe(&id, &twins, cx).await
+                let observed = self.observe(&id, &twins, cx).await;
+                if let Err(ReportError::Whole(DmiRefusal::Unfit(reason) | DmiRefusal::UsedUp(reason))) =
+                    &observed
+                {
+                    Event::ReportRefused { device: &id, reason }.happened(cx.env());
+                }
+                observed.map_err(DmiRefusal::from)
             }
             DmiCall::State { namespace, name, state, reason } => {
                 let id = self.own_device(caller, &namespace, &name, cx).await?;
@@ -92,15 +122,17 @@ impl DeviceTwin {
         id: &DeviceName,
         reports: &[ObservedTwin],
         cx: &Context<TwinMsg>,
-    ) -> Result<Vec<u8>, DmiRefusal> {
+    ) -> Result<Vec<u8>, ReportError> {
         let base = Self::base(None, cx);
         let device = self.catalog.device(id);
         let model = device.and_then(|device| self.catalog.model_of(id, device).1);
         let modelled = plan::Modelled::of(device, model);
-        let member = self.member(id).map_err(|refused| refused.reason)?;
-        let mut changes =
+        let member = self.member(id).map_err(|refused| DmiRefusal::Refused(refused.reason))?;
+        let mut observation =
             plan::observe(&member.twins, reports, &modelled, base.timestamp).map_err(DmiRefusal::Unfit)?;
-        let news = self.save(id, &mut changes, cx).await?;
+        let refusal = observation.refusal();
+        let news = self.save(id, &mut observation.changes, cx).await.map_err(DmiRefusal::from)?;
+        tell_refused(id, &observation.refused, cx);
         // A value that stays the same every second is nobody's news.
         if !news.is_empty() {
             self.publish(
@@ -111,7 +143,7 @@ impl DeviceTwin {
             self.tell_change(id, &news, &base, cx);
         }
         // The answer has no fields: its encoding is empty.
-        Ok(Vec::new())
+        refusal.map_or(Ok(Vec::new()), |reason| Err(ReportError::Parts(reason)))
     }
 
     /// A word that is no state is refused: with an answer as if it were taken, nobody would find out.
@@ -231,6 +263,13 @@ impl DeviceTwin {
         if !has_failed {
             self.push(protocol, cx);
         }
+    }
+}
+
+/// Values that are not taken.
+pub(super) fn tell_refused(id: &DeviceName, refused: &[RefusedValue], cx: &Context<TwinMsg>) {
+    for RefusedValue { property, reason, is_new } in refused {
+        Event::ValueRefused { device: id, property, reason, is_said: *is_new }.happened(cx.env());
     }
 }
 

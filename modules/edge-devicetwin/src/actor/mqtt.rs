@@ -1,13 +1,16 @@
 //! What MQTT clients want.
 
+use std::collections::BTreeMap;
+
 use beehive::Context;
 use contract::devicetwin::{TwinMsg, UpdateListeners};
 use contract::ids::DeviceName;
 
 use super::DeviceTwin;
+use super::dmi::tell_refused;
 use crate::members::{Member, StateSpeaker};
 use crate::payload::{self, Base, GetRequest, StateRequest, UpdateRequest};
-use crate::plan::{self, Code, Refused};
+use crate::plan::{self, Code, Modelled, PropertyUpdate, Refused};
 use crate::topic::{self, Request};
 
 impl DeviceTwin {
@@ -60,14 +63,20 @@ impl DeviceTwin {
         };
         let base = Self::base(Some(&request.event_id), cx);
         let says_actual = request.says_actual();
-        let planned = request.updates().and_then(|updates| {
-            let member = self.member(id)?;
+        let updates = match request.updates() {
+            Ok(updates) => updates,
+            Err(refused) => return self.refuse(cx, topic, &base, refused),
+        };
+        let planned = self.member(id).and_then(|member| {
             let model = self.catalog.device(id).and_then(|device| self.catalog.model_of(id, device).1);
             plan::update(&member.twins, &updates, model, base.timestamp)
         });
         let mut changes = match planned {
             Ok(changes) => changes,
-            Err(refused) => return self.refuse(cx, topic, &base, refused),
+            Err(refused) => {
+                self.keep_refused(id, &updates, cx).await;
+                return self.refuse(cx, topic, &base, refused);
+            }
         };
         if let Err(error) = self.save(id, &mut changes, cx).await {
             return self.refuse(cx, topic, &base, error.into());
@@ -86,6 +95,28 @@ impl DeviceTwin {
             self.spoken_for(id, None).await?;
         }
         Ok(())
+    }
+
+    /// Of an update that is refused as a whole, the values that were told of the device and cannot be taken: the device has the reason in
+    /// their place, as it has it of what a mapper reports.
+    async fn keep_refused(
+        &mut self,
+        id: &DeviceName,
+        updates: &BTreeMap<String, PropertyUpdate>,
+        cx: &Context<TwinMsg>,
+    ) {
+        let Some(member) = self.members.get(id) else { return };
+        let base = Self::base(None, cx);
+        let device = self.catalog.device(id);
+        let model = device.and_then(|device| self.catalog.model_of(id, device).1);
+        let modelled = Modelled::of(device, model);
+        let mut observation = plan::refused_values(&member.twins, updates, &modelled, base.timestamp);
+        tell_refused(id, &observation.refused, cx);
+        // What is not kept is told with the next value; the client has its answer.
+        let Ok(news) = self.save(id, &mut observation.changes, cx).await else { return };
+        if !news.is_empty() {
+            self.tell_change(id, &news, &base, cx);
+        }
     }
 
     /// What an application wants of a device goes to its mapper, too.

@@ -207,7 +207,9 @@ impl DeviceTwin {
             }
             let protocol = self.catalog.protocol_of(id).unwrap_or_default();
             let mapper = self.mapper_of(id, protocol, member, &waiting, cx);
-            let mut wrong = health::wrong(catalog::whole(protocol), &mapper, &member.state, &member.twins);
+            let reads_unsigned = self.sessions.get(protocol).is_none_or(|session| session.mapper.doubles);
+            let (protocol, twins) = (catalog::whole(protocol), &member.twins);
+            let mut wrong = health::wrong(protocol, &mapper, &member.state, twins, reads_unsigned);
             wrong.extend(self.rules.wrong(id, &member.state.conditions));
             let Some(conditions) = health::changed(&member.state.conditions, wrong, &now) else { continue };
             let state = State { conditions: conditions.clone(), ..member.state.clone() };

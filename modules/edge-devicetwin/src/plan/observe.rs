@@ -1,16 +1,21 @@
 //! What a mapper's report makes of the twins. Pure.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::devicetwin::ObservedTwin;
 use crd::{Device, DeviceModel};
 use dmi::notes::ELLIPSIS;
 
-use super::{TWINS_MAX, TwinChange, VALUE_MAX, begin, check_name, check_room, named_by, types};
+use super::{
+    TWINS_MAX, TwinChange, VALUE_MAX, begin, check_finite, check_name, check_room, cut, named_by, types,
+};
 use crate::twin::{Side, Twin};
 
 /// 500 bytes of why there is no value: with it a twin's metadata is within what the cloud takes.
 const ERROR_MAX: usize = 500;
+/// 8 reasons of an answer to a mapper.
+const REFUSED_SHOWN: usize = 8;
 
 /// What the objects say of a device's properties.
 #[derive(Debug, Default)]
@@ -47,6 +52,11 @@ impl<'a> Modelled<'a> {
             .then(|| format!("the value that the mapper tells is not of the property's type, {value_type}"))
     }
 
+    /// Whether the device or its model has the property.
+    pub(crate) fn names(&self, property: &str) -> bool {
+        self.named.contains(property) || self.has.as_ref().is_some_and(|has| has.contains(property))
+    }
+
     fn is_foreign(&self, property: &str) -> bool {
         !self.named.contains(property) && self.has.as_ref().is_some_and(|has| !has.contains(property))
     }
@@ -68,38 +78,115 @@ fn is_of_type(value: &str, value_type: &str) -> bool {
     }
 }
 
-/// What a report makes of the twins. A property that has gone is not brought back by a mapper that has not heard of it yet.
+/// What becomes of a report.
+#[derive(Debug, Default)]
+pub(crate) struct Observation {
+    pub(crate) changes: Vec<TwinChange>,
+    /// What is not taken of it.
+    pub(crate) refused: Vec<RefusedValue>,
+}
+
+/// Something of a report that is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RefusedValue {
+    /// The property, as it may be shown.
+    pub(crate) property: String,
+    /// Why, with the property's name.
+    pub(crate) reason: String,
+    /// That was not known of the property before.
+    pub(crate) is_new: bool,
+}
+
+impl Observation {
+    /// What the mapper is told, if anything is refused.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        let reasons: Vec<&str> = self.refused.iter().map(|refused| refused.reason.as_str()).collect();
+        let shown = reasons.get(..REFUSED_SHOWN.min(reasons.len()))?;
+        if shown.is_empty() {
+            return None;
+        }
+        let more = reasons.len() - shown.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let names: BTreeSet<&str> = self.refused.iter().map(|refused| refused.property.as_str()).collect();
+        let is_rest_taken = self.changes.iter().any(|change| !names.contains(change.property.as_str()));
+        let rest = if is_rest_taken { "; the rest of the report is taken" } else { "" };
+        Some(format!("{}{more}{rest}", shown.join("; ")))
+    }
+}
+
+/// What a report makes of the twins: what is good in it is taken, and a property of which something is not has the reason in the place of
+/// that. A property that has gone is not brought back by a mapper that has not heard of it yet.
 ///
 /// # Errors
-/// A sentence for the mapper.
+/// A sentence for the mapper: nothing is taken.
 pub(crate) fn observe(
     held: &BTreeMap<String, Twin>,
     reports: &[ObservedTwin],
     modelled: &Modelled<'_>,
     now: i64,
-) -> Result<Vec<TwinChange>, String> {
+) -> Result<Observation, String> {
     if reports.len() > TWINS_MAX {
         return Err("more than 1024 properties in one report".to_owned());
     }
     // The last one of a name counts.
     let last: BTreeMap<&str, &ObservedTwin> =
         reports.iter().map(|report| (report.property.as_str(), report)).collect();
-    let mut changes = Vec::with_capacity(last.len());
+    let mut observation = Observation::default();
     for (property, report) in last {
-        check_name(property)?;
-        let value_type = modelled.types.get(property).copied();
-        for value in [&report.observed, &report.reported] {
-            check_reported(property, value, value_type)?;
-        }
-        let before = held.get(property);
-        if before.is_some_and(|twin| twin.deleted) && !modelled.named.contains(property) {
+        if let Err(reason) = check_name(property) {
+            observation.refused.push(RefusedValue { property: cut(property), reason, is_new: true });
             continue;
         }
-        let after = observed(before, report, modelled, now);
-        changes.push(TwinChange { property: property.to_owned(), before: before.cloned(), after });
+        let (taken, reasons) = takable(report, modelled.types.get(property).copied());
+        let before = held.get(property);
+        let has_gone = before.is_some_and(|twin| twin.deleted) && !modelled.named.contains(property);
+        let after = (!has_gone).then(|| observed(before, &taken, modelled, now));
+        if !reasons.is_empty() {
+            let errors = |twin: &Twin| (twin.actual_error.clone(), twin.observed_error.clone());
+            let is_new = before.map(errors) != after.as_ref().map(errors);
+            let (property, reason) = (property.to_owned(), reasons.join("; "));
+            observation.refused.push(RefusedValue { property, reason, is_new });
+        }
+        if let Some(after) = after {
+            let change = TwinChange { property: property.to_owned(), before: before.cloned(), after };
+            observation.changes.push(change);
+        }
     }
-    check_room(held, &changes)?;
-    Ok(changes)
+    check_room(held, &observation.changes)?;
+    Ok(observation)
+}
+
+/// What of a report may be taken, with the reasons in the place of what may not; and these.
+fn takable<'a>(report: &'a ObservedTwin, value_type: Option<&str>) -> (Cow<'a, ObservedTwin>, Vec<String>) {
+    let (property, lacks) = (report.property.as_str(), report.lacks);
+    let check = |lacks: bool, side: &str, value: &str| {
+        let lacking = || format!("the report of `{property}` has no `{side}`");
+        if lacks { Err(lacking()) } else { check_reported(property, value, value_type) }
+    };
+    let observed = check(lacks.observed, "observedDesired", &report.observed);
+    let reported = check(lacks.reported, "reported", &report.reported);
+    if observed.is_ok() && reported.is_ok() {
+        return (Cow::Borrowed(report), Vec::new());
+    }
+    let (mut taken, mut reasons) = (report.clone(), Vec::new());
+    if let Err(reason) = reported {
+        taken.reported.clear();
+        taken.fault = Some(untaken(&reason));
+        reasons.push(reason);
+    }
+    if let Err(reason) = observed {
+        taken.observed.clear();
+        taken.refusal = Some(untaken(&reason));
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    (Cow::Owned(taken), reasons)
+}
+
+/// What stands in the place of a value that is not taken, in the words of our own mappers, so that it is told once.
+pub(super) fn untaken(reason: &str) -> String {
+    sentence(&format!("edgecore does not take the value: {reason}"))
 }
 
 fn observed(before: Option<&Twin>, report: &ObservedTwin, modelled: &Modelled<'_>, now: i64) -> Twin {
@@ -117,6 +204,7 @@ fn observed(before: Option<&Twin>, report: &ObservedTwin, modelled: &Modelled<'_
     // What nobody has is ordered from nobody.
     if after.desired.is_none()
         && after.edge_desired.is_none()
+        && report.refusal.is_none()
         && !modelled.is_foreign(property)
         && let Some(observed) = &observed
     {
@@ -136,13 +224,7 @@ fn check_reported(property: &str, value: &str, value_type: Option<&str>) -> Resu
     if value.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
         return Err(format!("a value of `{property}` has control characters"));
     }
-    let is_number = matches!(value_type, Some("int" | "float"));
-    if is_number && value.trim().parse::<f64>().is_ok_and(|number| !number.is_finite()) {
-        return Err(format!(
-            "the value of `{property}` is not a finite number; report why there is none instead"
-        ));
-    }
-    Ok(())
+    check_finite(property, value, value_type.unwrap_or_default())
 }
 
 /// Somebody's words in one line of bounded length, and with a mark where that leaves something out.
@@ -159,6 +241,68 @@ fn sentence(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contract::devicetwin::LackingSides;
+
+    #[test]
+    fn what_is_good_in_a_report_is_taken_and_the_rest_has_its_reason() {
+        let report = |property: &str, reported: &str| ObservedTwin {
+            property: property.to_owned(),
+            reported: reported.to_owned(),
+            ..ObservedTwin::default()
+        };
+        let model: DeviceModel = serde_json::from_value(serde_json::json!({ "metadata": { "name": "m" }, "spec": { "properties": [
+            { "name": "b", "type": "BOOLEAN" }, { "name": "f", "type": "DOUBLE" }, { "name": "h", "type": "INT" },
+            { "name": "i", "type": "INT" }, { "name": "o", "type": "STRING" }, { "name": "s", "type": "STRING" }] } }))
+        .unwrap();
+        let modelled = Modelled::of(None, Some(&model));
+        let lacks = LackingSides { reported: true, observed: false };
+        let reports = [
+            report("i", "7"),
+            report("f", "NaN"),
+            report("s", &"x".repeat(5000)),
+            report("b", "tr\u{1}ue"),
+            ObservedTwin { lacks, ..report("h", "") },
+            ObservedTwin { observed: "\u{1}".to_owned(), ..report("o", "good") },
+            report("a b", "1"),
+        ];
+        let good = Side { value: "1.5".to_owned(), timestamp: 1 };
+        let mut held = BTreeMap::from([("f".to_owned(), Twin { actual: Some(good), ..Twin::new("float") })]);
+        let observation = observe(&held, &reports, &modelled, 2).unwrap();
+        for TwinChange { property, after, .. } in &observation.changes {
+            let value = after.actual.as_ref().unwrap().value.as_str();
+            let (error, refusal) = (after.actual_error.as_deref(), after.observed_error.as_deref());
+            let said = |error: Option<&str>, words: &str| error.is_some_and(|error| error.contains(words));
+            let is_right = match property.as_str() {
+                "i" => (value, error, refusal) == ("7", None, None),
+                "f" => {
+                    value.is_empty()
+                        && said(error, "edgecore does not take the value: the value of `f` is not a finite")
+                }
+                "s" => value.is_empty() && said(error, "more than 4096 bytes"),
+                "b" => value.is_empty() && said(error, "control characters"),
+                "h" => value.is_empty() && said(error, "`h` has no `reported`"),
+                "o" => value == "good" && error.is_none() && said(refusal, "control characters"),
+                _ => false,
+            };
+            assert!(is_right, "{property}: {after:?}");
+        }
+        assert_eq!(observation.changes.len(), 6);
+        let words = observation.refusal().unwrap();
+        assert!(
+            ["`a b`", "`f`", "`s`", "`b`", "`h`", "`o`"].iter().all(|name| words.contains(name)),
+            "{words}"
+        );
+        assert!(observation.refused.iter().all(|refused| refused.is_new));
+        held.extend(observation.changes.into_iter().map(|change| (change.property, change.after)));
+        let again = observe(&held, &reports, &modelled, 3).unwrap().refused;
+        let new: Vec<_> = again.iter().filter(|refused| refused.is_new).map(|r| &*r.property).collect();
+        assert_eq!(new, ["a b"], "what has no place to stand at is told each time");
+        let mut many: Vec<_> = (0..9).map(|n| report(&format!("{n} "), "1")).collect();
+        assert!(observe(&held, &many, &modelled, 4).unwrap().refusal().unwrap().ends_with("and 1 more"));
+        many.push(report("i", "7"));
+        let words = observe(&held, &many, &modelled, 4).unwrap().refusal().unwrap();
+        assert!(words.ends_with("and 1 more; the rest of the report is taken"), "{words}");
+    }
 
     #[test]
     fn why_there_is_no_value_stands_at_the_property_until_there_is_one() {
@@ -171,15 +315,16 @@ mod tests {
         };
         let long = "é\u{1b}[2J".repeat(400);
         let held = BTreeMap::new();
-        let first =
-            observe(&held, &[report("", Some("exception 2"), Some(&long))], &Modelled::default(), 1).unwrap();
+        let first = observe(&held, &[report("", Some("exception 2"), Some(&long))], &Modelled::default(), 1)
+            .unwrap()
+            .changes;
         let twin = &first[0].after;
         assert_eq!(twin.actual_error.as_deref(), Some("exception 2"));
         let refusal = twin.observed_error.as_deref().unwrap();
         assert!(refusal.ends_with(ELLIPSIS), "{refusal}");
         assert!(refusal.len() <= ERROR_MAX && !refusal.chars().any(char::is_control));
         let held = BTreeMap::from([("heat".to_owned(), Twin { stale: Some(5), ..twin.clone() })]);
-        let next = observe(&held, &[report("21", None, None)], &Modelled::default(), 9).unwrap();
+        let next = observe(&held, &[report("21", None, None)], &Modelled::default(), 9).unwrap().changes;
         let twin = &next[0].after;
         assert_eq!((&twin.actual_error, &twin.observed_error, twin.stale), (&None, &None, None));
         assert!(next[0].is_new());
@@ -198,7 +343,8 @@ mod tests {
                 reported: reported.to_owned(),
                 ..ObservedTwin::default()
             };
-            let changes = observe(&BTreeMap::new(), &[report], &Modelled::of(None, model), 1).unwrap();
+            let changes =
+                observe(&BTreeMap::new(), &[report], &Modelled::of(None, model), 1).unwrap().changes;
             let after = changes[0].after.clone();
             assert_eq!(after.actual.as_ref().unwrap().value, reported, "it is kept");
             after

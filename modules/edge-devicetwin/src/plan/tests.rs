@@ -62,6 +62,17 @@ fn report(property: &str, observed: &str, reported: &str) -> ObservedTwin {
     }
 }
 
+/// The changes of a report of which nothing is refused.
+fn observe(
+    held: &Twins,
+    reports: &[ObservedTwin],
+    modelled: &Modelled<'_>,
+    now: i64,
+) -> Result<Vec<TwinChange>, String> {
+    let observation = super::observe(held, reports, modelled, now)?;
+    observation.refusal().map_or(Ok(observation.changes), Err)
+}
+
 fn expected(twins: &Twins) -> Option<&str> {
     twins["led"].expected.as_ref().map(|side| side.value.as_str())
 }
@@ -89,9 +100,15 @@ fn the_first_type_stays_and_values_are_of_it() {
         told(&mut twins, json!({ "t": { "actual": { "value": "x" }, "metadata": { "type": "string" } } }))
             .is_err()
     );
-    for (kind, good, bad) in
-        [("int", "-3", "3.5"), ("integer", "7", ""), ("float", "1e3", "one"), ("boolean", "true", "yes")]
-    {
+    for (kind, good, bad) in [
+        ("int", "-3", "3.5"),
+        ("int", "18446744073709551615", "18446744073709551616"),
+        ("integer", "7", ""),
+        ("float", "1e3", "one"),
+        ("float", "-0.5", "NaN"),
+        ("float", "1e308", "-inf"),
+        ("boolean", "true", "yes"),
+    ] {
         let part =
             |value: &str| json!({ "p": { "actual": { "value": value }, "metadata": { "type": kind } } });
         assert!(update(&Twins::new(), &request(part(good)), None, 0).is_ok(), "{kind}");
@@ -119,6 +136,27 @@ fn one_bad_name_or_value_refuses_all() {
     let full: Twins = (0..1024).map(|n| (format!("p{n}"), Twin::new("string"))).collect();
     assert!(update(&full, &request(json!({ "one-more": {} })), None, 0).is_err());
     assert!(update(&full, &request(json!({ "p3": {} })), None, 0).is_ok());
+}
+
+#[test]
+fn what_a_refused_update_tells_of_the_device_holds_no_more() {
+    let mut twins = Twins::new();
+    let float = |value: &str| json!({ "actual": { "value": value }, "metadata": { "type": "float" } });
+    told(&mut twins, json!({ "heat": float("1.5"), "calm": float("1"), "gone": float("1") })).unwrap();
+    told(&mut twins, json!({ "gone": null })).unwrap();
+    let update =
+        request(json!({ "heat": float("NaN"), "calm": float("2"), "gone": float("NaN"), "new": float("NaN"),
+        "named": { "actual": { "value": "a b" } }, "wish": { "expected": { "value": "a b" } } }));
+    let named = Modelled { named: ["named".to_owned(), "wish".to_owned()].into(), ..Modelled::default() };
+    let Observation { changes, refused } = refused_values(&twins, &update, &named, 7);
+    let properties: Vec<_> = changes.iter().map(|change| change.property.as_str()).collect();
+    assert_eq!(properties, ["heat", "named"], "what is good waits, and what nobody has stays nobody's");
+    let heat = changes[0].after.clone();
+    assert_eq!(heat.actual, Some(Side { value: String::new(), timestamp: 7 }));
+    assert!(heat.actual_error.as_ref().unwrap().contains("`heat` is not a finite number"), "{heat:?}");
+    assert!(refused.iter().all(|refused| refused.is_new));
+    twins.insert("heat".to_owned(), heat);
+    assert!(!refused_values(&twins, &update, &named, 8).refused[0].is_new);
 }
 
 #[test]
@@ -181,6 +219,34 @@ fn a_mapper_reports_without_changing_the_wish_of_the_cloud() {
         panic!()
     };
     assert_eq!((reported.unwrap().value, observed_desired.unwrap().value), ("9".into(), "10".into()));
+}
+
+#[test]
+fn a_value_that_the_device_was_not_given_is_shown_with_its_own_reason() {
+    let mut twins = Twins::new();
+    wanted(&mut twins, Some("42"));
+    let given = observe(&twins, &[report("led", "42", "42")], &Modelled::default(), 3).unwrap();
+    apply(&mut twins, &given);
+    wanted(&mut twins, Some("44"));
+    let refusal = Some("exception 3".to_owned());
+    let refused = [ObservedTwin { refusal, ..report("led", "42", "42") }];
+    let changes = observe(&twins, &refused, &Modelled::default(), 4).unwrap();
+    apply(&mut twins, &changes);
+    let shown = |twins: &Twins| {
+        let id = DeviceName::parse("d", "pump").unwrap();
+        let contract::UpReport::Twin { observed_desired, .. } = twins["led"].report(&id, "led") else {
+            panic!()
+        };
+        let side = observed_desired.unwrap();
+        (side.value, side.metadata.get("error").cloned(), side.metadata.get("setBy").cloned())
+    };
+    assert_eq!(shown(&twins), ("44".into(), Some("exception 3".into()), None));
+    wanted(&mut twins, Some("45"));
+    assert_eq!(shown(&twins), ("42".into(), None, None), "nobody has refused that one yet");
+    told(&mut twins, json!({ "led": { "expected": { "value": "46" } } })).unwrap();
+    let changes = observe(&twins, &refused, &Modelled::default(), 5).unwrap();
+    apply(&mut twins, &changes);
+    assert_eq!(shown(&twins), ("46".into(), Some("exception 3".into()), Some("edge".into())));
 }
 
 #[test]
