@@ -95,7 +95,11 @@ impl NodeCalls {
             }
             Err(error) => {
                 events::failed(&self.0.metrics, call.node, call.user, &path, &error);
-                if is_upgrade { upgrade_refusal(error.answer()).await } else { error.answer() }
+                let mut answer = error.answer();
+                if path.starts_with(LOGS) && !call.speaks_for_himself {
+                    *answer.status_mut() = shown_to_a_reader_of_logs(answer.status());
+                }
+                if is_upgrade { upgrade_refusal(answer).await } else { answer }
             }
         }
     }
@@ -209,6 +213,15 @@ impl NodeCalls {
             done = work => Ok(done),
             () = self.0.clock.sleep(within) => Err(CallError::Late { node: call.node.clone(), within }),
         }
+    }
+}
+
+/// An API server has words of its own for a 503 and a 504 of a kubelet, and drops the kubelet's where it reads a log (`GenericHttpResponseChecker`
+/// and `NewGenericServerResponse` in k8s.io/apiserver): they reach its user with a 502.
+fn shown_to_a_reader_of_logs(status: StatusCode) -> StatusCode {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => StatusCode::BAD_GATEWAY,
+        other => other,
     }
 }
 

@@ -149,6 +149,8 @@ pub const ACTORS: [ActorKind; 27] = [
             "NodeDown",
             "TellEndpoints",
             "PortsSaid",
+            "PortSaid",
+            "RegisterChanged",
             "Listening",
             "PortRefused",
             "OpenAgain",
