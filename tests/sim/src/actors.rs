@@ -166,6 +166,7 @@ pub const ACTORS: [ActorKind; 27] = [
         messages: &[
             "Dial",
             "Probe",
+            "QuicPasses",
             "NetworkChanged",
             "LinkUp",
             "LinkSilent",
