@@ -224,10 +224,11 @@ impl Actor for CloudStream {
         };
         let counts = self.running.as_ref().map(|running| running.server.counts());
         let client_ca = self.running.as_ref().is_some_and(|running| running.client_ca.is_some());
+        let said = self.running.as_ref().map_or(0, |running| running.said.len());
         let looked_for = self.running.as_ref().map_or(0, |running| running.looked_for.len());
         let signed = self.running.as_ref().is_some_and(|running| running.signed.borrow().is_some());
         serde_json::json!({
-            "signedCertificate": signed, "checks": self.dependencies.checks.said(), "ports": ports(true), "kept": ports(false), "connections": counts, "clientCa": client_ca, "lookedForAgain": looked_for,
+            "signedCertificate": signed, "checks": self.dependencies.checks.said(), "ports": ports(true), "kept": ports(false), "portsSaid": said, "connections": counts, "clientCa": client_ca, "lookedForAgain": looked_for,
         })
     }
 
