@@ -83,6 +83,9 @@ pub struct Serving {
     pub api_servers: Vec<String>,
 }
 
+/// Says of a name whether it is of one of our nodes.
+pub type IsOurs = dyn Fn(&NodeName) -> Option<bool>;
+
 /// What a CloudStream is made of.
 #[derive(Clone)]
 pub struct Dependencies {
@@ -97,7 +100,7 @@ pub struct Dependencies {
     /// What is found wrong, for who says so.
     pub checks: Checks,
     /// Whether the register has a name with a good certificate; `None`: the register is not known yet.
-    pub is_ours: Rc<dyn Fn(&NodeName) -> Option<bool>>,
+    pub is_ours: Rc<IsOurs>,
     /// The ports. `None`: nobody outside this process reaches a node through it.
     pub serving: Option<Serving>,
 }

@@ -34,7 +34,7 @@ mod reviews;
 mod said_ports;
 mod signed_certificate;
 
-pub use actor::{CloudStream, Dependencies, Serving};
+pub use actor::{CloudStream, Dependencies, IsOurs, Serving};
 pub use certificate::ServingCertificate;
 pub use checks::{Check, Checks};
 pub use endpoint::ENDPOINT;

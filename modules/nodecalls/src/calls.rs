@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, ReadHalf};
 
 use crate::error::CallError;
 use crate::error_stream::ErrorStreamTracker;
-use crate::nodes::{Linked, Nodes};
+use crate::nodes::Nodes;
 use crate::open_call::{OpenCall, lock};
 use crate::route::Route;
 use crate::shares::{Limits, Shares};
