@@ -8,7 +8,8 @@ use authority::Ca;
 use beehive::Env;
 use beehive::link::quic::QuicAcceptor;
 use beehive::link::quic_dialer::QuicDialer;
-use beehive::link::{Acceptor, DialError, Dialer, Hello, IncomingLink, Link, LinkError, Routes};
+use beehive::link::{Acceptor, DialError, Dialer, Hello, IncomingLink, Link, LinkError, Routes, Urgency};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wire::{LONG, Talk};
 
 fn run(test: impl AsyncFnOnce(Env)) {
@@ -39,6 +40,29 @@ fn each_end_knows_the_other_by_its_certificate() {
         let ended = cloud.ended();
         drop(edge);
         assert!(env.timeout(LONG, ended).await.is_some());
+    });
+}
+
+#[test]
+fn the_end_of_a_connection_is_said_in_our_words() {
+    run(async |_env| {
+        let ca = Ca::new();
+        let mut server = QuicAcceptor::bind("127.0.0.1:0".parse().unwrap(), &ca.issue("cloud")).unwrap();
+        let dialer = QuicDialer::new("127.0.0.1", server.address().port(), &ca.issue("edge-1")).unwrap();
+        let (edge, cloud) = futures::join!(dialer.dial(), server.accept());
+        let (edge, cloud) = (edge.unwrap(), cloud.unwrap());
+        let (mut writer, mut reader) = edge.open(Urgency::Bulk).await.unwrap();
+        writer.write_all(b"x").await.unwrap();
+        let (_, mut other_reader) = cloud.accept().await.unwrap();
+        other_reader.read_u8().await.unwrap();
+        edge.close();
+        let (here, there) = ("this end closed the connection", "the other end closed the connection");
+        assert_eq!(reader.read_u8().await.unwrap_err().to_string(), here);
+        assert_eq!(writer.write_all(b"x").await.unwrap_err().to_string(), here);
+        assert_eq!(edge.open(Urgency::Bulk).await.err().unwrap().to_string(), here);
+        assert_eq!(edge.accept().await.err().unwrap().to_string(), here);
+        assert_eq!(other_reader.read_u8().await.unwrap_err().to_string(), there);
+        assert_eq!(cloud.accept().await.err().unwrap().to_string(), there);
     });
 }
 

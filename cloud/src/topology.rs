@@ -255,7 +255,9 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         door,
         peers,
     };
+    let of_stream = known.clone();
     let stream_dependencies = cloud_stream::Dependencies {
+        is_ours: Rc::new(move |node| of_stream.has(node)),
         client: client.clone(),
         hub: mailboxes.stream_to_hub,
         edge: mailboxes.stream_to_edge,

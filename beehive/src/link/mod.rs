@@ -61,6 +61,7 @@ mod outbound;
 mod pending_dials;
 pub mod quic;
 pub mod quic_dialer;
+mod quic_stream;
 mod receive_budget;
 mod sentence;
 mod session;

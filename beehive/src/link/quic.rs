@@ -24,6 +24,7 @@ pub use super::tls::{Credentials, EndpointError, LiveCredentials};
 use super::byte_stream::BYTE_STREAMS_MAX;
 use super::handshake_limiter::{self, HandshakeLimiter, PendingHandshake};
 use super::pending_dials::{PendingDial, PendingDials};
+use super::quic_stream::{halves, said};
 use super::tls;
 use super::transport::{Acceptor, Connection, PeerName, Reader, Transport, Urgency, Writer};
 use crate::TokioClock;
@@ -282,23 +283,25 @@ impl QuicConnection {
     }
 }
 
-fn halves(stream: s2n_quic::stream::BidirectionalStream) -> (Writer, Reader) {
-    let (receive, send) = stream.split();
-    (Box::new(send), Box::new(receive))
-}
-
 impl Connection for QuicConnection {
     // s2n-quic has no priorities: it serves the streams that have something in turn, so that none waits for another.
     fn open(&self, _: Urgency) -> BoxFuture<'_, io::Result<(Writer, Reader)>> {
         let mut handle = self.handle.clone();
-        Box::pin(async move { Ok(halves(handle.open_bidirectional_stream().await?)) })
+        Box::pin(async move {
+            let opened = handle.open_bidirectional_stream().await;
+            Ok(halves(opened.map_err(|error| said(error.into()))?))
+        })
     }
 
     fn accept(&self) -> BoxFuture<'_, io::Result<(Writer, Reader)>> {
         Box::pin(async {
-            match self.streams.lock().await.accept_bidirectional_stream().await? {
+            let accepted = self.streams.lock().await.accept_bidirectional_stream().await;
+            match accepted.map_err(|error| said(error.into()))? {
                 Some(stream) => Ok(halves(stream)),
-                None => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the other end closed it")),
+                None => Err(io::Error::new(
+                    io::ErrorKind::ConnectionAborted,
+                    "the other end closed the connection",
+                )),
             }
         })
     }

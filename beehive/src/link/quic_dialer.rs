@@ -11,6 +11,7 @@ use s2n_quic::provider::tls::rustls as quic_tls;
 
 use super::pending_dials::{ANSWER_WITHIN, PendingDials};
 use super::quic::{EndpointEvents, Handshakes, PROTOCOL, QuicConnection, STREAMS, limits, short_ids};
+use super::quic_stream::said;
 use super::tls;
 use super::tls::{Credentials, EndpointError, LiveCredentials};
 use super::transport::{Connection, DialError, Dialer};
@@ -136,7 +137,7 @@ impl QuicDialer {
             // A slow handshake is not a blocked one.
             Err(_) => attempt.await,
         };
-        let connection = connection.map_err(|error| failed(error.to_string()))?;
+        let connection = connection.map_err(|error| failed(said(error.into()).to_string()))?;
         caller.connected();
         let connection = QuicConnection::new(connection)
             .ok_or_else(|| failed("its certificate has no common name".to_owned()))?;

@@ -108,13 +108,19 @@ pub(crate) async fn a_link_that_ends(edge: &End, cloud: &End, cut: impl FnOnce()
         let mut rest = Vec::new();
         (error, reader.read_to_end(&mut rest).await.unwrap_err())
     };
-    let (ends, ()) = futures::join!(
+    let (ends, unanswered) = futures::join!(
         async { futures::join!(waits(one), waits(other), edge.link.ended(), cloud.link.ended()) },
         async {
             tokio::time::sleep(Duration::from_millis(200)).await;
             cut();
+            let (of_edge, of_cloud) = (edge.link.byte_streams(), cloud.link.byte_streams());
+            futures::join!(of_edge.open(b"too late".to_vec()), of_cloud.open(b"too late".to_vec()))
         }
     );
+    for unanswered in [unanswered.0.unwrap_err(), unanswered.1.unwrap_err()] {
+        let said = |why: &str| why.starts_with("the link to `");
+        assert!(matches!(&unanswered, ByteStreamError::LinkDown(why) if said(why)), "{unanswered:?}");
+    }
     for error in [ends.0.0, ends.0.1, ends.1.0, ends.1.1] {
         assert_eq!(error.kind(), ErrorKind::ConnectionAborted, "{error}");
         assert!(error.to_string().starts_with("the link to `"), "{error}");

@@ -22,7 +22,7 @@ use contract::metamanager::MetaDown;
 use contract::nodelease::{NodeLeaseMsg, OpenLink};
 use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
-use noderegistry::Registry;
+use noderegistry::{Registry, RegistryEvent};
 use tokio::sync::{Mutex, Notify};
 
 use crate::addresses::Addresses;
@@ -198,6 +198,15 @@ impl Actor for CloudHub {
     }
 }
 
+/// Whether names may have become fewer that are good for anything, or are known for the first time.
+fn is_fewer(event: &RegistryEvent) -> bool {
+    match event {
+        RegistryEvent::Init => false,
+        RegistryEvent::InitDone | RegistryEvent::Delete(_) => true,
+        RegistryEvent::Apply(_, status) => status.clone().good().is_empty(),
+    }
+}
+
 impl CloudHub {
     fn has(&self, node: &NodeName, session: u64) -> bool {
         self.open.get(node).is_some_and(|open| open.session == session)
@@ -208,14 +217,25 @@ impl CloudHub {
         let changed = Rc::new(Notify::new());
         let (registry, env, check) = (self.registry.clone(), cx.env().clone(), Rc::clone(&self.check));
         let (found, known, myself) = (Rc::clone(&changed), self.known.clone(), cx.myself());
+        let (fewer, stream) = (Rc::new(Notify::new()), self.addresses.stream.clone());
+        let told = Rc::clone(&fewer);
         cx.spawn(async move {
             let apply = |event| {
                 known.apply(&event);
+                if is_fewer(&event) {
+                    told.notify_one();
+                }
                 if check.borrow_mut().apply(event) {
                     found.notify_one();
                 }
             };
             registry.watch(&env, apply).await;
+        });
+        cx.spawn(async move {
+            loop {
+                fewer.notified().await;
+                let _ = stream.tell(CloudStreamMsg::RegisterChanged).await;
+            }
         });
         cx.spawn(async move {
             loop {

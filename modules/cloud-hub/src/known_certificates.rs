@@ -61,6 +61,8 @@ struct GoodCertificates {
 struct State {
     /// How many lists of the register have begun.
     list: u64,
+    /// Whether a list is complete.
+    is_listed: bool,
     names: BTreeMap<NodeName, GoodCertificates>,
 }
 
@@ -84,8 +86,18 @@ impl KnownCertificates {
                 state.names.insert(node.clone(), GoodCertificates { serials, seen });
             }
             RegistryEvent::Delete(node) => drop(state.names.remove(node)),
-            RegistryEvent::InitDone => state.names.retain(|_, good| good.seen >= seen),
+            RegistryEvent::InitDone => {
+                state.names.retain(|_, good| good.seen >= seen);
+                state.is_listed = true;
+            }
         }
+    }
+
+    /// Whether the register has a good certificate of this name: it is not barred, freed or unknown. `None`: the register is not known yet.
+    pub fn has(&self, node: &NodeName) -> Option<bool> {
+        let state = self.state();
+        let has = state.names.get(node).is_some_and(|good| !good.serials.is_empty());
+        (has || state.is_listed).then_some(has)
     }
 
     /// The register has said of this one just now that it is good; the watch may be later.
@@ -150,6 +162,20 @@ mod tests {
         known.apply(&RegistryEvent::Delete(node("a")));
         assert!(!is_known(&known, "a", "ac"));
         assert!(!known.holder(&PeerName::verified("system:masters", "ac")).is_known());
+    }
+
+    #[test]
+    fn a_name_is_ours_while_it_has_a_good_certificate_and_nothing_is_said_of_others_before_the_list() {
+        let known = KnownCertificates::default();
+        assert_eq!(known.has(&node("a")), None);
+        known.apply(&RegistryEvent::Init);
+        known.apply(&is("a", "aa", &[], false));
+        known.apply(&is("b", "bb", &[], true));
+        assert_eq!((known.has(&node("a")), known.has(&node("b"))), (Some(true), None));
+        known.apply(&RegistryEvent::InitDone);
+        assert_eq!((known.has(&node("b")), known.has(&node("c"))), (Some(false), Some(false)));
+        known.apply(&is("a", "aa", &[], true));
+        assert_eq!(known.has(&node("a")), Some(false), "revoked");
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! CloudStream's actor: the server of all ports, an endpoint for each node that is linked, and what they are shown as.
+//! CloudStream's actor: the server of all ports, an endpoint for each node that is linked or says its port here, and what they are shown as.
 
 mod checks;
+mod endpoints;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,14 +13,13 @@ use std::time::Duration;
 use beehive::{Actor, Address, Context, Fault, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
-use contract::cloudstream::{CloudStreamMsg, KubeletEndpoint};
+use contract::cloudstream::CloudStreamMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use https::{Http, Limits, Server, Tls};
 use nodecalls::NodeCalls;
 
 use crate::certificate::{Issued, ServingCertificate};
 use crate::checks::Checks;
-use crate::endpoint::{ENDS_WITHIN, Endpoint, EndpointDependencies};
 use crate::handler::{KubeletHandler, NodesByPort};
 use crate::ports::Ports;
 use crate::reach::Reach;
@@ -83,6 +83,9 @@ pub struct Serving {
     pub api_servers: Vec<String>,
 }
 
+/// Says of a name whether it is of one of our nodes.
+pub type IsOurs = dyn Fn(&NodeName) -> Option<bool>;
+
 /// What a CloudStream is made of.
 #[derive(Clone)]
 pub struct Dependencies {
@@ -96,6 +99,8 @@ pub struct Dependencies {
     pub calls: NodeCalls,
     /// What is found wrong, for who says so.
     pub checks: Checks,
+    /// Whether the register has a name with a good certificate; `None`: the register is not known yet.
+    pub is_ours: Rc<IsOurs>,
     /// The ports. `None`: nobody outside this process reaches a node through it.
     pub serving: Option<Serving>,
 }
@@ -104,12 +109,14 @@ pub struct Dependencies {
 pub struct CloudStream {
     dependencies: Dependencies,
     running: Option<Running>,
-    /// The sessions, and the port of each node that is listened at.
-    nodes: BTreeMap<NodeName, Linked>,
+    /// The nodes that have a link, or a port without one.
+    nodes: BTreeMap<NodeName, Served>,
 }
 
-struct Linked {
-    session: u64,
+struct Served {
+    /// `None`: it has no link, and whoever comes to its port is told so.
+    session: Option<u64>,
+    /// The port that is listened at.
     port: Option<u16>,
 }
 
@@ -128,6 +135,8 @@ struct Running {
     ports: Ports,
     /// Whether the ports are known that Nodes say from before: until then no node is given one.
     ports_known: bool,
+    /// The ports that Nodes say at this address.
+    said: BTreeMap<NodeName, u16>,
     /// The nodes for which a port is looked for again after [`LOOK_AGAIN`]: once for each, however often it comes.
     looked_for: BTreeSet<NodeName>,
 }
@@ -148,7 +157,7 @@ impl Actor for CloudStream {
             let address = serving.address;
             self.running = Some(self.serve(serving, cx).map_err(|error| Fault::from_error(&error))?);
             client_ca::watch(self.dependencies.client.clone(), cx);
-            said_ports::ask(self.dependencies.client.clone(), address, cx);
+            said_ports::watch(self.dependencies.client.clone(), address, cx);
             cx.after(CERTIFICATE_LOOK, CloudStreamMsg::RenewCertificate);
             self.begin_checks(cx);
         }
@@ -164,9 +173,7 @@ impl Actor for CloudStream {
         match message {
             CloudStreamMsg::AllNodesDown => {
                 self.dependencies.calls.all_nodes_down();
-                for node in std::mem::take(&mut self.nodes).into_keys() {
-                    self.close(&node, cx);
-                }
+                self.all_nodes_down(cx);
             }
             CloudStreamMsg::NodeUp { node, session, streams, version } => {
                 self.dependencies.calls.node_up(node.clone(), session, streams, version);
@@ -174,9 +181,8 @@ impl Actor for CloudStream {
             }
             CloudStreamMsg::NodeDown { node, session } => {
                 self.dependencies.calls.node_down(&node, session);
-                if self.nodes.get(&node).is_some_and(|linked| linked.session == session) {
-                    self.nodes.remove(&node);
-                    self.close(&node, cx);
+                if self.nodes.get(&node).is_some_and(|served| served.session == Some(session)) {
+                    self.link_ended(&node, cx);
                 }
             }
             CloudStreamMsg::TellEndpoints => {
@@ -185,10 +191,11 @@ impl Actor for CloudStream {
                 }
             }
             CloudStreamMsg::PortsSaid(ports) => self.ports_said(ports, cx),
+            CloudStreamMsg::PortSaid { node, port } => self.port_said(node, port, cx),
+            CloudStreamMsg::RegisterChanged => self.reconsider_all(cx),
             CloudStreamMsg::Listening { node, port } => self.listening(&node, port, cx).await,
             CloudStreamMsg::PortRefused { node, port, reason } => {
-                events::port_refused(cx.env(), &node, port, &reason);
-                self.port_refused(&node, cx);
+                self.port_refused(&node, port, &reason, cx);
             }
             CloudStreamMsg::OpenAgain { node } => {
                 if let Some(running) = &mut self.running {
@@ -214,14 +221,17 @@ impl Actor for CloudStream {
     }
 
     fn snapshot(&self) -> serde_json::Value {
-        let ports: BTreeMap<&str, Option<u16>> =
-            self.nodes.iter().map(|(node, linked)| (node.as_str(), linked.port)).collect();
+        let ports = |linked: bool| -> BTreeMap<&str, Option<u16>> {
+            let nodes = self.nodes.iter().filter(|(_, served)| served.session.is_some() == linked);
+            nodes.map(|(node, served)| (node.as_str(), served.port)).collect()
+        };
         let counts = self.running.as_ref().map(|running| running.server.counts());
         let client_ca = self.running.as_ref().is_some_and(|running| running.client_ca.is_some());
+        let said = self.running.as_ref().map_or(0, |running| running.said.len());
         let looked_for = self.running.as_ref().map_or(0, |running| running.looked_for.len());
         let signed = self.running.as_ref().is_some_and(|running| running.signed.borrow().is_some());
         serde_json::json!({
-            "signedCertificate": signed, "checks": self.dependencies.checks.said(), "ports": ports, "connections": counts, "clientCa": client_ca, "lookedForAgain": looked_for,
+            "signedCertificate": signed, "checks": self.dependencies.checks.said(), "ports": ports(true), "kept": ports(false), "portsSaid": said, "connections": counts, "clientCa": client_ca, "lookedForAgain": looked_for,
         })
     }
 
@@ -285,93 +295,9 @@ impl CloudStream {
             by_port,
             ports,
             ports_known: false,
+            said: BTreeMap::new(),
             looked_for: BTreeSet::new(),
         })
-    }
-
-    async fn node_up(&mut self, node: NodeName, session: u64, cx: &Context<CloudStreamMsg>) {
-        let held = self.nodes.get(&node);
-        if held.is_some_and(|linked| linked.session > session) {
-            return;
-        }
-        let port = held.and_then(|linked| linked.port);
-        self.nodes.insert(node.clone(), Linked { session, port });
-        match port {
-            Some(_) => self.tell_endpoint(&node).await,
-            None => self.open(&node, cx),
-        }
-    }
-
-    fn ports_said(&mut self, ports: Vec<(NodeName, u16)>, cx: &Context<CloudStreamMsg>) {
-        let Some(running) = &mut self.running else { return };
-        for (node, port) in ports {
-            running.ports.remember(node, port);
-        }
-        running.ports_known = true;
-        let waiting: Vec<NodeName> = self.nodes.keys().cloned().collect();
-        for node in waiting {
-            self.open(&node, cx);
-        }
-    }
-
-    /// Makes the endpoint of a node that is linked and has none.
-    fn open(&mut self, node: &NodeName, cx: &Context<CloudStreamMsg>) {
-        let Some(running) = self.running.as_mut().filter(|running| running.ports_known) else { return };
-        let has_none = self.nodes.get(node).is_some_and(|linked| linked.port.is_none());
-        if !has_none || cx.has_child(Endpoint::name(node)) {
-            return;
-        }
-        let Some(port) = running.ports.take(node) else { return running.look_again(node, cx) };
-        let dependencies = EndpointDependencies {
-            node: node.clone(),
-            address: running.serving.bind,
-            port,
-            server: Rc::clone(&running.server),
-            ports: Rc::new(running.by_port.clone()),
-            parent: cx.for_children(),
-        };
-        cx.child(Endpoint::name(node), Endpoint::policy(), Endpoint::factory(dependencies));
-    }
-
-    fn close(&mut self, node: &NodeName, cx: &Context<CloudStreamMsg>) {
-        let Some(running) = &mut self.running else { return };
-        running.ports.release(node);
-        // It goes on by itself; a child that has ended is not there any more.
-        drop(cx.stop_child(Endpoint::name(node), ENDS_WITHIN));
-        events::endpoint_closed(cx.env(), node);
-    }
-
-    async fn listening(&mut self, node: &NodeName, port: u16, cx: &Context<CloudStreamMsg>) {
-        // It was told to end while it began.
-        if !cx.has_child(Endpoint::name(node)) {
-            return;
-        }
-        let Some(linked) = self.nodes.get_mut(node) else { return };
-        linked.port = Some(port);
-        events::endpoint_opened(cx.env(), node, port);
-        self.tell_endpoint(node).await;
-    }
-
-    /// Somebody else has the port: the next one. After a round through all of them it waits.
-    fn port_refused(&mut self, node: &NodeName, cx: &Context<CloudStreamMsg>) {
-        let Some(running) = &mut self.running else { return };
-        let refusals = running.ports.refused(node);
-        if refusals < running.ports.count() {
-            // The child that was refused is about to end, or has.
-            drop(cx.stop_child(Endpoint::name(node), ENDS_WITHIN));
-            self.open(node, cx);
-        } else {
-            running.ports.forget_refusals(node);
-            running.look_again(node, cx);
-        }
-    }
-
-    async fn tell_endpoint(&self, node: &NodeName) {
-        let Some(Linked { session, port: Some(port) }) = self.nodes.get(node) else { return };
-        let Some(running) = &self.running else { return };
-        let endpoint = KubeletEndpoint { address: running.serving.address, port: *port };
-        let told = EdgeControllerMsg::KubeletEndpoint { node: node.clone(), session: *session, endpoint };
-        let _ = self.dependencies.edge.tell(told).await;
     }
 
     fn client_ca(&mut self, pem: Option<String>, cx: &Context<CloudStreamMsg>) {

@@ -1,4 +1,4 @@
-//! A node's endpoint: a child of CloudStream that holds the node's port, for as long as the node is linked.
+//! A node's endpoint: a child of CloudStream that holds the node's port, for as long as that is open.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

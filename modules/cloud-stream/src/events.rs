@@ -10,10 +10,16 @@ pub(crate) fn endpoint_opened(env: &Env, node: &NodeName, port: u16) {
     tracing::info!(%node, port, "the node's kubelet endpoint listens");
 }
 
+/// A node's port stays open without a link.
+pub(crate) fn endpoint_kept(env: &Env, node: &NodeName, port: u16) {
+    env.count("stream_endpoint_kept");
+    tracing::info!(%node, port, "the node has no link here: its kubelet endpoint stays open while its Node says it, and tells callers so");
+}
+
 /// A node's port is closed.
-pub(crate) fn endpoint_closed(env: &Env, node: &NodeName) {
+pub(crate) fn endpoint_closed(env: &Env, node: &NodeName, why: &'static str) {
     env.count("stream_endpoint_closed");
-    tracing::info!(%node, "the node's kubelet endpoint is closed: its link has ended");
+    tracing::info!(%node, why, "the node's kubelet endpoint is closed");
 }
 
 /// A port cannot be listened at; the next one is tried.
@@ -116,10 +122,10 @@ pub(crate) fn connection(metrics: &Metrics, event: Event) {
     metrics.add(name, 1);
 }
 
-/// The Nodes could not be listed; asked for again. Until then no node has a kubelet endpoint here.
+/// The watch of Nodes broke off; it is taken up again. Before its first list no node has a kubelet endpoint here.
 pub(crate) fn nodes_unread(env: &Env, reason: &str) {
     env.count("stream_nodes_unread");
-    tracing::warn!(reason, "the ports that Nodes say are not known yet; asked for again");
+    tracing::warn!(reason, "which ports Nodes say cannot be read now; asked for again");
 }
 
 /// A certificate was asked for.

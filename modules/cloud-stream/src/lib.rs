@@ -1,16 +1,16 @@
 //! CloudCore as the kubelet endpoint of its nodes: who may ask, a port for each node, and the way there.
 //!
 //! # Owns
-//! One HTTPS server for all nodes, with a port for each node that is linked ([`CloudStream`]'s children hold them), its serving
-//! certificate, and what the API server has said of callers, for as long as a kubelet keeps that.
+//! One HTTPS server for all nodes, with a port for each node that is linked, or was and whose Node still says the port ([`CloudStream`]'s
+//! children hold them), its serving certificate, and what the API server has said of callers, for as long as a kubelet keeps that.
 //! # Accepts
-//! [`contract::cloudstream::CloudStreamMsg`]: which nodes are linked. HTTPS at the ports: a kubelet's paths, from whoever shows a
+//! [`contract::cloudstream::CloudStreamMsg`]: which nodes are linked, what their Nodes and the register say. HTTPS at the ports: a kubelet's paths, from whoever shows a
 //! client certificate of the API server's CA or a bearer token, and may ask that by SubjectAccessReview.
 //! # Tells
 //! The node, by [`nodecalls`]; EdgeController, where the node's endpoint is, for its Node; the API server, who asks; with a signer in
 //! the settings, the API server by a CertificateSigningRequest; whoever reads [`Checks`], what is wrong.
 //! # Keeps across a restart
-//! The certificate that a signer has signed, and its key. Else nothing: which port a node has stands in its Node, and is asked for before the first is given: a Node that was not rewritten yet
+//! The certificate that a signer has signed, and its key. Else nothing: which port a node has stands in its Node, and is read before the first is given: a Node that was not rewritten yet
 //! leads to no other node.
 //! # Never
 //! Serves anybody whom it does not know, takes a front proxy's certificate for a caller's, takes any certificate for an API
@@ -34,7 +34,7 @@ mod reviews;
 mod said_ports;
 mod signed_certificate;
 
-pub use actor::{CloudStream, Dependencies, Serving};
+pub use actor::{CloudStream, Dependencies, IsOurs, Serving};
 pub use certificate::ServingCertificate;
 pub use checks::{Check, Checks};
 pub use endpoint::ENDPOINT;

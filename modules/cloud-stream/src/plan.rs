@@ -1,4 +1,4 @@
-//! Who is an API server, and the words of a refusal. Pure. What a path needs stands in [`nodecalls::route`].
+//! Who is an API server, the words of a refusal, and which ports of nodes without a link stay open. Pure. What a path needs stands in [`nodecalls::route`].
 
 use nodecalls::Needs;
 
@@ -9,6 +9,13 @@ use crate::credentials::User;
 pub(crate) fn is_api_server(user: &User, by_certificate: bool, names: &[String]) -> bool {
     by_certificate
         && (names.contains(&user.name) || user.groups.iter().any(|group| group == "system:masters"))
+}
+
+/// Whether the port of a node without a link stays open, or is opened again after a restart: while the node's Node says it, so that an API
+/// server comes there, and the register has the node. `is_ours`: what the register says, if it is known by now; `is_open`: whether the
+/// port is open already, because the node had a link here.
+pub(crate) fn keeps(port: u16, said: Option<u16>, is_ours: Option<bool>, is_open: bool) -> bool {
+    said == Some(port) && is_ours.unwrap_or(is_open)
 }
 
 /// The text of a 403, as a kubelet writes it.
@@ -40,6 +47,18 @@ mod tests {
         assert!(!is_api_server(&user("mallory", "system:nodes"), true, &names));
         // A token may name anybody.
         assert!(!is_api_server(&user("kube-apiserver-kubelet-client", "system:masters"), false, &names));
+    }
+
+    #[test]
+    fn a_port_stays_while_its_node_is_ours_and_says_it() {
+        assert!(
+            keeps(12_000, Some(12_000), Some(true), true) && keeps(12_000, Some(12_000), Some(true), false)
+        );
+        // Another CloudCore has taken the node, or it is deleted; its name is revoked.
+        assert!(!keeps(12_000, Some(12_001), Some(true), true) && !keeps(12_000, None, Some(true), true));
+        assert!(!keeps(12_000, Some(12_000), Some(false), true));
+        // The register is not known yet: what had a link a moment ago was in it.
+        assert!(keeps(12_000, Some(12_000), None, true) && !keeps(12_000, Some(12_000), None, false));
     }
 
     #[test]

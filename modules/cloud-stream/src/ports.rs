@@ -1,5 +1,8 @@
 //! Which node has which port. Pure.
 //!
+//! A node whose link has ended keeps its port while its Node says it, so that whoever goes there is told; a node that has a link and finds no
+//! other port takes the one of the node that has been without a link for longest.
+//!
 //! A node gets the port that it had before, if nobody else has it; else the one that has been free for longest. So a Node that says
 //! an earlier port of its node, which nobody could rewrite yet, leads to no other node for as long as there are ports enough.
 
@@ -17,6 +20,8 @@ pub(crate) struct Ports {
     before: BTreeMap<u16, NodeName>,
     /// Free, the one that has been so for longest first.
     free: VecDeque<u16>,
+    /// The nodes without a link whose ports are used, the one that has been so for longest first.
+    kept: VecDeque<NodeName>,
     /// How many ports in a row were somebody else's, by the node that they were for.
     refusals: BTreeMap<NodeName, usize>,
 }
@@ -28,7 +33,8 @@ impl Ports {
         let free = (usize::from(first)..last).filter_map(|port| u16::try_from(port).ok());
         let any = first == 0;
         let free = if any { VecDeque::new() } else { free.collect() };
-        Ports { any, used: BTreeMap::new(), before: BTreeMap::new(), free, refusals: BTreeMap::new() }
+        let kept = VecDeque::new();
+        Ports { any, used: BTreeMap::new(), before: BTreeMap::new(), free, kept, refusals: BTreeMap::new() }
     }
 
     /// A Node says this port of its node already, from before this began: another node gets it only when there is no other.
@@ -38,6 +44,35 @@ impl Ports {
             self.free.push_back(port);
             self.before.insert(port, node);
         }
+    }
+
+    /// The port that a Node says of its node, which has no link, and which stood there before this began: it is the node's if it is of
+    /// this range and nobody has it. Answers whether it is.
+    pub(crate) fn take_said(&mut self, node: &NodeName, port: u16) -> bool {
+        if self.used.contains_key(node) || self.before.get(&port).is_some_and(|held| held != node) {
+            return false;
+        }
+        let Some(at) = self.free.iter().position(|free| *free == port) else { return false };
+        self.free.remove(at);
+        self.before.retain(|_, held| held != node);
+        self.used.insert(node.clone(), port);
+        true
+    }
+
+    /// The node has no link any more, and keeps its port.
+    pub(crate) fn keep(&mut self, node: &NodeName) {
+        self.linked(node);
+        self.kept.push_back(node.clone());
+    }
+
+    /// Whose port goes first to a node that has a link.
+    pub(crate) fn longest_kept(&self) -> Option<&NodeName> {
+        self.kept.front()
+    }
+
+    /// The node has a link again.
+    pub(crate) fn linked(&mut self, node: &NodeName) {
+        self.kept.retain(|kept| kept != node);
     }
 
     /// A port for the node: the one that it has, the one that it had, or another. `None`: all are used.
@@ -58,6 +93,7 @@ impl Ports {
     /// The node's port is not used any more.
     pub(crate) fn release(&mut self, node: &NodeName) {
         self.refusals.remove(node);
+        self.linked(node);
         if let Some(port) = self.used.remove(node) {
             // One port remembers one node, and a node one port.
             self.before.retain(|_, held| held != node);
@@ -136,6 +172,42 @@ mod tests {
         assert_eq!(ports.take(&node("a")), Some(12_000));
         ports.forget_refusals(&node("a"));
         assert_eq!(ports.refused(&node("a")), 1);
+    }
+
+    #[test]
+    fn a_node_without_a_link_keeps_its_port_until_one_with_a_link_finds_no_other() {
+        let mut ports = Ports::new(12_000, 3);
+        for (name, port) in [("a", 12_000), ("b", 12_001)] {
+            assert_eq!(ports.take(&node(name)), Some(port));
+            ports.keep(&node(name));
+        }
+        assert_eq!(ports.take(&node("c")), Some(12_002));
+        assert_eq!((ports.take(&node("d")), ports.longest_kept()), (None, Some(&node("a"))));
+        // It comes back in time, and goes again.
+        ports.linked(&node("a"));
+        assert_eq!((ports.take(&node("a")), ports.longest_kept()), (Some(12_000), Some(&node("b"))));
+        ports.keep(&node("a"));
+        ports.release(&node("b"));
+        assert_eq!((ports.take(&node("d")), ports.longest_kept()), (Some(12_001), Some(&node("a"))));
+        ports.release(&node("a"));
+        assert_eq!((ports.longest_kept(), ports.count()), (None, 3));
+    }
+
+    #[test]
+    fn a_node_without_a_link_has_the_port_that_its_node_says_if_nobody_else_has_it() {
+        let mut ports = Ports::new(12_000, 3);
+        ports.remember(node("a"), 12_000);
+        ports.remember(node("b"), 12_001);
+        assert_eq!(ports.take(&node("c")), Some(12_002));
+        assert!(!ports.take_said(&node("d"), 12_002), "it is c's");
+        assert!(!ports.take_said(&node("d"), 12_001), "b's Node says it as well");
+        assert!(!ports.take_said(&node("d"), 11_999) && !ports.take_said(&node("d"), 12_003), "of no range");
+        assert!(ports.take_said(&node("a"), 12_000) && !ports.take_said(&node("a"), 12_000), "once");
+        assert_eq!((ports.take(&node("a")), ports.count()), (Some(12_000), 3));
+        assert!(
+            !Ports::new(0, 3).take_said(&node("a"), 12_000),
+            "whichever the system gives is not said before"
+        );
     }
 
     #[test]

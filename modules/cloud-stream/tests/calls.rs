@@ -3,6 +3,10 @@
 
 mod fixture;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use beehive::link::{ByteStream, ByteStreamHandler, ByteStreamRefusal, PeerName};
 use contract::cloudstream::CloudStreamMsg;
 use fixture::{Fixture, Identity, LONG, begin, node, read_until};
 use nodecalls::Limits;
@@ -476,4 +480,43 @@ async fn a_node_that_comes_back_has_its_port_again_and_a_port_of_somebody_else_i
     assert_eq!(fixture.endpoint("edge-1", 3).await.port, first);
     fixture.api.grant("kate get proxy@edge-1");
     assert_eq!(fixture.ask_as(first, "kate", "GET /pods").await.status, 200);
+}
+
+/// A node that goes over to another link: it takes no stream over this one.
+struct Moves(AtomicUsize);
+
+impl ByteStreamHandler for Moves {
+    fn accept(&self, _: &PeerName, _: Vec<u8>, _: ByteStream) -> Result<(), ByteStreamRefusal> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Err(ByteStreamRefusal { code: contract::stream::MOVING, reason: "the node is going over".to_owned() })
+    }
+}
+
+#[actix_rt::test]
+async fn a_call_that_comes_while_its_node_goes_over_to_another_link_is_made_over_that() {
+    let mut fixture = Fixture::start().await;
+    let moves = Arc::new(Moves(AtomicUsize::new(0)));
+    let old = fixture.link_to("edge-1", 1, Arc::<Moves>::clone(&moves)).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    fixture.api.node_says("edge-1", "127.0.0.1", port);
+    fixture.api.grant("kate get proxy@edge-1");
+    let said = async || {
+        let report = fixture.hive.inspector().report(LONG).await;
+        report.actor("cloud-stream").unwrap().snapshot["portsSaid"] == 1
+    };
+    fixture.until("the Node says the port", said).await;
+    let asked = async {
+        fixture.until("it is refused", async || moves.0.load(Ordering::SeqCst) > 0).await;
+        old.close();
+        fixture.stream.tell(CloudStreamMsg::NodeDown { node: node("edge-1"), session: 1 }).await.unwrap();
+        fixture.until("the link is gone", async || !fixture.calls.is_linked(&node("edge-1"))).await;
+        fixture.link("edge-1", 2).await
+    };
+    let (told, _new) = futures::join!(fixture.ask_as(port, "kate", "GET /pods"), asked);
+    assert_eq!((told.status, told.body.as_str()), (200, "{}"));
+    assert_eq!(fixture.node.asked.lock().unwrap().len(), 1);
+    // One whose next link does not come is told that there is none.
+    let _never = fixture.link_to("edge-1", 3, Arc::<Moves>::clone(&moves)).await;
+    let told = fixture.ask_as(port, "kate", "GET /pods").await;
+    assert_eq!((told.status, told.body.as_str()), (421, "the node is going over\n"));
 }

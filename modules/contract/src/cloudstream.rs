@@ -32,8 +32,17 @@ pub enum CloudStreamMsg {
     },
     /// EdgeController has begun anew: say every endpoint again.
     TellEndpoints,
-    /// The ports that Nodes say at this address: no other node gets them while there are others.
+    /// The ports that all Nodes say at this address: no other node gets them while there are others.
     PortsSaid(Vec<(NodeName, u16)>),
+    /// What one Node says has changed.
+    PortSaid {
+        /// The node.
+        node: NodeName,
+        /// The port at this address; `None`: it says none, or there is no such Node any more.
+        port: Option<u16>,
+    },
+    /// The register has become known, or has names without a good certificate that had one.
+    RegisterChanged,
     /// A node's port is listened at.
     Listening {
         /// The node.
@@ -84,6 +93,8 @@ impl Message for CloudStreamMsg {
             CloudStreamMsg::NodeDown { .. } => "NodeDown",
             CloudStreamMsg::TellEndpoints => "TellEndpoints",
             CloudStreamMsg::PortsSaid(_) => "PortsSaid",
+            CloudStreamMsg::PortSaid { .. } => "PortSaid",
+            CloudStreamMsg::RegisterChanged => "RegisterChanged",
             CloudStreamMsg::Listening { .. } => "Listening",
             CloudStreamMsg::PortRefused { .. } => "PortRefused",
             CloudStreamMsg::OpenAgain { .. } => "OpenAgain",

@@ -26,6 +26,13 @@ pub enum EdgeHubMsg {
         /// Which attempt.
         attempt: u64,
     },
+    /// The connection over QUIC came about that this attempt made to see whether there is a better way.
+    QuicPasses {
+        /// Which attempt.
+        attempt: u64,
+        /// Whether it is to become the link.
+        reply: Reply<bool>,
+    },
     /// The way to the cloud looks different: another address of the node's, another route.
     NetworkChanged,
     /// The cloud answered the hello of this attempt.
@@ -88,6 +95,7 @@ impl Message for EdgeHubMsg {
         match self {
             EdgeHubMsg::Dial => "Dial",
             EdgeHubMsg::Probe { .. } => "Probe",
+            EdgeHubMsg::QuicPasses { .. } => "QuicPasses",
             EdgeHubMsg::NetworkChanged => "NetworkChanged",
             EdgeHubMsg::LinkUp { .. } => "LinkUp",
             EdgeHubMsg::LinkSilent { .. } => "LinkSilent",

@@ -71,6 +71,10 @@ pub const RESPONSE_HEADERS: &[&str] = &[
     "x-stream-protocol-version",
 ];
 
+/// The code by which a node refuses a stream that it has not looked at, because it is about to go over to another link: there it is opened
+/// anew. It is HTTP's "misdirected request", which says the same of a connection.
+pub const MOVING: u16 = 421;
+
 /// How the WebSocket subprotocol begins that is a browser's bearer token. It is taken out of the list before that leaves
 /// CloudCore.
 pub const BEARER_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";

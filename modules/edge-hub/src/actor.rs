@@ -2,6 +2,7 @@
 
 mod describe;
 mod keeping;
+mod moving;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -41,7 +42,7 @@ pub struct EdgeHub {
     meta: Address<MetaMsg>,
     twin: Option<Address<TwinMsg>>,
     network: Option<Rc<dyn Network>>,
-    streams: Option<Arc<StreamHandler>>,
+    streams: Option<Address<EdgeStreamMsg>>,
     plan: Plan,
     last_attempt: u64,
     /// The attempt that is under way: at most one.
@@ -53,6 +54,8 @@ pub struct EdgeHub {
     outage: Outage,
     history: LinkHistory,
     probes: u64,
+    /// The next look whether QUIC passes: there is one at a time.
+    next_probe: Option<AbortHandle>,
     keeping: Option<Keeping>,
 }
 
@@ -66,6 +69,13 @@ struct CurrentAttempt {
     beside: bool,
     /// It is made because that link is silent: there is no need of it when the link is heard again.
     for_silence: bool,
+    /// It is made over QUIC alone, to take the place of a link over WebSocket.
+    for_quic: bool,
+    /// QUIC passes, and calls keep that link in use.
+    is_held: bool,
+    /// How the link ended whose place it was to take: the cloud ended it, as it does when it has the next one.
+    gave_way: Option<String>,
+    streams: Option<Arc<StreamHandler>>,
     task: AbortHandle,
 }
 
@@ -73,6 +83,7 @@ struct ActiveLink {
     attempt: u64,
     server: usize,
     carrier: Carrier,
+    streams: Option<Arc<StreamHandler>>,
     _in_use: events::InUse,
 }
 
@@ -96,6 +107,7 @@ impl EdgeHub {
             outage: Outage::default(),
             history: LinkHistory::new(Moment::default()),
             probes: 0,
+            next_probe: None,
             keeping: None,
         }
     }
@@ -124,7 +136,7 @@ impl EdgeHub {
     /// With EdgeStream for the byte streams that the cloud opens; without it the hello says that there are none.
     #[must_use]
     pub fn streaming_to(mut self, streams: Address<EdgeStreamMsg>) -> Self {
-        self.streams = Some(Arc::new(StreamHandler(streams)));
+        self.streams = Some(streams);
         self
     }
 }
@@ -146,6 +158,7 @@ impl Actor for EdgeHub {
         match message {
             EdgeHubMsg::Dial => self.dial(cx),
             EdgeHubMsg::Probe { attempt } => self.probe(attempt, cx),
+            EdgeHubMsg::QuicPasses { attempt, reply } => reply.send(self.quic_passes(attempt, cx)),
             EdgeHubMsg::NetworkChanged => self.network_changed(cx),
             EdgeHubMsg::LinkUp { attempt } => self.link_up(attempt, cx).await,
             EdgeHubMsg::LinkSilent { attempt } => self.link_silent(attempt, cx),
@@ -187,6 +200,7 @@ impl Actor for EdgeHub {
             "servers": self.endpoints.0.iter().map(|server| server.name.as_str()).collect::<Vec<_>>(),
             "attempts": self.last_attempt,
             "probes": self.probes,
+            "waitsForCalls": self.plan.is_held(),
             "bytesIn": traffic.as_ref().map(|traffic| traffic.received()),
             "bytesOut": traffic.as_ref().map(|traffic| traffic.sent()),
             "lastEnd": self.last_end,
@@ -263,7 +277,8 @@ impl EdgeHub {
         self.last_attempt += 1;
         let attempt = self.last_attempt;
         let (env, greeting, meta) = (cx.env().clone(), self.greeting.clone(), self.meta.clone());
-        let (twin, streams) = (self.twin.clone(), self.streams.clone());
+        let streams = self.streams.clone().map(|streams| Arc::new(StreamHandler::new(streams)));
+        let (twin, of_link) = (self.twin.clone(), streams.clone());
         let hub = self.keeping.is_some().then(|| cx.myself());
         let caller = AttemptContext { env, greeting, meta, twin, streams, hub };
         let certificates = self.keeping.as_ref().map(|keeping| Rc::clone(&keeping.certificates));
@@ -276,7 +291,10 @@ impl EdgeHub {
                         DialSchedule::new(caller.env.now(), head_start, &target.carriers(), patience);
                     caller.link(&target, schedule).await
                 }
-                (None, Some(quic)) => caller.over(&**quic).await.map(|link| (link, Carrier::Quic)),
+                (None, Some(quic)) => {
+                    let may_go_on = moving::may_go_on(attempt, myself.clone());
+                    caller.over_quic(&**quic, may_go_on).await.map(|link| (link, Carrier::Quic))
+                }
                 (None, None) => return,
             };
             let mut end = LinkEnd::Other;
@@ -308,7 +326,17 @@ impl EdgeHub {
             let _ = myself.tell(EdgeHubMsg::LinkEnded { attempt, reason, wait_ms, end }).await;
         });
         let beside = self.up.is_some();
-        self.trying = Some(CurrentAttempt { attempt, server, beside, for_silence: false, task });
+        self.trying = Some(CurrentAttempt {
+            attempt,
+            server,
+            beside,
+            for_silence: false,
+            for_quic: head_start.is_none(),
+            is_held: false,
+            gave_way: None,
+            streams: of_link,
+            task,
+        });
     }
 
     /// Make before break: the link that was in use goes only when the new one is there.
@@ -321,11 +349,16 @@ impl EdgeHub {
         let of_cloud = |(link, carrier): &(Link, Carrier)| (link_up(link), *carrier);
         let Some((up, carrier)) = self.links.borrow().get(&attempt).map(of_cloud) else { return };
         let Some(in_use) = self.say_linked(attempt, trying.server, carrier, cx) else { return };
-        let before = self.up.replace(ActiveLink { attempt, server: trying.server, carrier, _in_use: in_use });
+        let streams = trying.streams.clone();
+        let next = ActiveLink { attempt, server: trying.server, carrier, streams, _in_use: in_use };
+        let before = self.up.replace(next);
         self.plan.linked(trying.server, carrier);
         self.outage = Outage::default();
         let name = self.endpoints.0.get(trying.server).map_or("", |server| &server.name);
         self.history.linked(name, carrier.name(), cx.now(), cx.wall());
+        if trying.for_quic {
+            events::moved(cx.env(), attempt, name);
+        }
         if before.is_some() {
             let _ = self.meta.tell(MetaMsg::LinkDown).await;
         }
@@ -373,14 +406,22 @@ impl EdgeHub {
     ) {
         self.links.borrow_mut().remove(&attempt);
         if self.up.take_if(|up| up.attempt == attempt).is_some() {
-            events::link_ended(attempt, &reason);
-            self.history.ended(&reason, cx.now(), cx.wall());
-            self.last_end = Some(reason);
             self.plan.ended(end);
             let _ = self.meta.tell(MetaMsg::LinkDown).await;
             // An attempt beside it was made to take its place, and may just have done so at the other end.
-            if let Some(trying) = &mut self.trying {
-                trying.beside = false;
+            match &mut self.trying {
+                Some(trying) if end == LinkEnd::ClosedByCloud => {
+                    events::link_gives_way(attempt, &reason);
+                    (trying.beside, trying.gave_way) = (false, Some(reason));
+                }
+                trying => {
+                    events::link_ended(attempt, &reason);
+                    self.history.ended(&reason, cx.now(), cx.wall());
+                    self.last_end = Some(reason);
+                    if let Some(trying) = trying {
+                        trying.beside = false;
+                    }
+                }
             }
             self.dial(cx);
             return;
@@ -388,38 +429,25 @@ impl EdgeHub {
         let Some(trying) = self.trying.take_if(|trying| trying.attempt == attempt) else { return };
         if trying.beside {
             tracing::debug!(attempt, %reason, "the other dial failed; the link stays as it is");
+            self.stays();
             if trying.for_silence {
                 self.dial_beside(cx);
             } else {
+                if !trying.is_held {
+                    self.plan.quic_failed();
+                }
                 self.probe_later(cx);
             }
             return;
+        }
+        if let Some(reason) = trying.gave_way {
+            self.history.ended(&reason, cx.now(), cx.wall());
         }
         events::dial_failed(cx.env(), attempt, &reason, self.outage.dial_failed(cx.env().now()));
         self.history.dial_failed(&reason, cx.now(), cx.wall());
         self.last_end = Some(reason);
         self.plan.failed(trying.server, wait, cx.env().now(), |pause| cx.env().jitter(pause));
         self.dial(cx);
-    }
-
-    fn probe_later(&mut self, cx: &Context<EdgeHubMsg>) {
-        let Some(up) = &self.up else { return };
-        if self.endpoints.0.get(up.server).is_none_or(|server| server.quic.is_none()) {
-            return;
-        }
-        if let Some(pause) = self.plan.next_probe(up.carrier) {
-            cx.after(cx.env().jitter(pause), EdgeHubMsg::Probe { attempt: up.attempt });
-        }
-    }
-
-    /// Looks whether QUIC passes again, beside the link.
-    fn probe(&mut self, attempt: u64, cx: &Context<EdgeHubMsg>) {
-        let Some(up) = self.up.as_ref().filter(|up| up.attempt == attempt) else { return };
-        if self.trying.is_some() {
-            return;
-        }
-        self.probes += 1;
-        self.attempt(up.server, None, cx);
     }
 
     /// The CloudCore of that link may be gone: it is not waited for until the link is dead, others are asked at once.
@@ -464,6 +492,7 @@ impl EdgeHub {
         if let Some(trying) = self.trying.take() {
             trying.task.abort();
             self.links.borrow_mut().remove(&trying.attempt);
+            self.stays();
         }
         match &self.up {
             Some(up) => self.attempt(up.server, Some(crate::plan::HEAD_START), cx),

@@ -150,10 +150,19 @@ impl AttemptContext {
         self.env.timeout(pause, dials.next()).await.flatten()
     }
 
-    /// A link over one dial.
-    pub(crate) async fn over(&self, dialer: &dyn Dialer) -> Result<Link, AttemptFailure> {
+    /// A link over one dial of QUIC, if `may_go_on` says so of the connection that came about.
+    pub(crate) async fn over_quic(
+        &self,
+        dialer: &dyn Dialer,
+        may_go_on: impl Future<Output = Result<(), AttemptFailure>>,
+    ) -> Result<Link, AttemptFailure> {
         let dialled = self.begin(Carrier::Quic, self.env.now(), dialer).await;
-        self.greet(dialled.connection?).await
+        let connection = dialled.connection?;
+        if let Err(failure) = may_go_on.await {
+            connection.close();
+            return Err(failure);
+        }
+        self.greet(connection).await
     }
 
     async fn begin(&self, carrier: Carrier, began: Moment, dialer: &dyn Dialer) -> DialResult {

@@ -13,6 +13,10 @@ pub const DIAL_FAILED: &str = "edgehub_dial_failed";
 pub const LINK_ENDED: &str = "edgehub_link_ended";
 /// The cloud leaves pings unanswered, and another link is tried beside the one that is silent.
 pub const LINK_SILENT: &str = "edgehub_link_silent";
+/// The link over WebSocket has given way to one over QUIC.
+pub const MOVED: &str = "edgehub_moved_to_quic";
+/// QUIC passes again, and calls are open over the link: it stays until they have ended.
+pub const MOVE_WAITS: &str = "edgehub_move_waits_for_calls";
 /// The node's route to the cloud is another one.
 pub const NETWORK_CHANGED: &str = "edgehub_network_changed";
 
@@ -82,6 +86,22 @@ pub(crate) fn fell_back(env: &Env, server: &str) {
     );
 }
 
+pub(crate) fn moved(env: &Env, attempt: u64, server: &str) {
+    env.count(MOVED);
+    tracing::info!(event = MOVED, attempt, server, "moved to QUIC");
+}
+
+pub(crate) fn move_waits(env: &Env, attempt: u64, calls: usize) {
+    env.count(MOVE_WAITS);
+    tracing::info!(
+        event = MOVE_WAITS,
+        attempt,
+        calls,
+        "QUIC passes again; the link stays over WebSocket until the calls over it have ended (kubectl exec, logs -f and the like), a day at the \
+         longest"
+    );
+}
+
 pub(crate) fn link_ended(attempt: u64, reason: &str) {
     tracing::warn!(event = LINK_ENDED, attempt, reason, "link to the cloud ended");
 }
@@ -93,6 +113,16 @@ pub(crate) fn link_silent(env: &Env, attempt: u64, server: &str) {
         attempt,
         server,
         "the cloud does not answer; this server is tried beside the link"
+    );
+}
+
+/// The cloud has ended it, as it does when it has the next one: nothing is wrong.
+pub(crate) fn link_gives_way(attempt: u64, reason: &str) {
+    tracing::info!(
+        event = LINK_ENDED,
+        attempt,
+        reason,
+        "link to the cloud has ended while another is made in its place"
     );
 }
 

@@ -2,7 +2,8 @@
 //!
 //! # Owns
 //! The node's certificate, its key and the CAs that it trusts. The link: one in use at a time, made anew whenever it ends; over QUIC, or over WebSocket where UDP is blocked, with a
-//! look every few minutes whether QUIC passes again. A better one is made before the other is left.
+//! look every few minutes whether QUIC passes again. A better one is made before the other is left, and QUIC is gone back to
+//! when no call is open over WebSocket.
 //! # Accepts
 //! [`contract::edgehub::EdgeHubMsg`]: what became of an attempt, that it is time for the next, and that the node's network
 //! has changed; whom to trust and where the cloud is ([`contract::downlink::HubDown`]).

@@ -23,6 +23,12 @@ pub const FIRST_PROBE: Duration = Duration::from_secs(10);
 /// 5 min: the longest time between looks whether UDP passes again.
 pub const PROBE_EVERY: Duration = Duration::from_secs(300);
 
+/// 1 s between looks whether the calls have ended for which going over to QUIC waits.
+pub const CALLS_LOOK: Duration = Duration::from_secs(1);
+/// 24 h: the longest that going over to QUIC waits for calls. No answer of a node goes on for longer than 4 h, so that a call is cut by this
+/// only where others have followed it without a gap for a day.
+pub const WAITS_FOR_CALLS: Duration = Duration::from_secs(24 * 3600);
+
 /// 6 s: how long one of several servers may be silent over both carriers before the next is tried.
 pub const PATIENCE: Duration = Duration::from_secs(6);
 /// 900 ms: the same right after one has ended its link in order, as a CloudCore does that stops, and of those that are dialled beside a
@@ -120,6 +126,8 @@ pub struct Plan {
     /// What carried the last link: where UDP was blocked a moment ago, it gets no head start.
     last: Carrier,
     probe: Duration,
+    /// Since when QUIC passes and calls over the link keep it in use.
+    held: Option<Moment>,
 }
 
 impl Plan {
@@ -135,6 +143,7 @@ impl Plan {
             beside: None,
             last: Carrier::Quic,
             probe: FIRST_PROBE,
+            held: None,
         }
     }
 
@@ -274,6 +283,7 @@ impl Plan {
         self.beside = None;
         self.last = carrier;
         self.unlinked = None;
+        self.held = None;
         self.new_turn();
         if let Some(server) = self.servers.get_mut(server) {
             (server.asked, server.not_before) = (0, Moment::default());
@@ -286,6 +296,7 @@ impl Plan {
     /// A link that was up ended: a new turn, at once.
     pub fn ended(&mut self, end: LinkEnd) {
         self.last_end = end;
+        self.held = None;
         self.beside = None;
         self.new_turn();
     }
@@ -294,14 +305,38 @@ impl Plan {
     /// still given the time.
     pub fn network_changed(&mut self) {
         self.new_turn();
+        self.held = None;
         self.last = Carrier::Quic;
         self.probe = FIRST_PROBE;
     }
 
-    /// When to look whether QUIC passes again, beside a link over `carrier`. The pause doubles up to 5 min.
+    /// QUIC passes beside a link over WebSocket, over which so many calls are open. Whether to go over to it now: they would end.
+    pub fn may_move(&mut self, calls: usize, now: Moment) -> bool {
+        self.held.get_or_insert(now);
+        !self.is_held_by(calls, now)
+    }
+
+    /// Whether calls have kept the link in use since QUIC was found to pass.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Whether so many calls do now.
+    pub fn is_held_by(&self, calls: usize, now: Moment) -> bool {
+        calls > 0 && self.held.is_some_and(|since| now.since(since) < WAITS_FOR_CALLS)
+    }
+
+    /// QUIC does not pass, or not any more.
+    pub fn quic_failed(&mut self) {
+        self.held = None;
+    }
+
+    /// When to look whether QUIC passes again, beside a link over `carrier`, or whether the calls have ended for which that waits. The pause
+    /// doubles up to 5 min.
     pub fn next_probe(&mut self, carrier: Carrier) -> Option<Duration> {
         match carrier {
             Carrier::Quic => None,
+            Carrier::WebSocket if self.held.is_some() => Some(CALLS_LOOK),
             Carrier::WebSocket => {
                 let pause = self.probe;
                 self.probe = (2 * pause).min(PROBE_EVERY);
@@ -508,6 +543,40 @@ mod tests {
         assert_eq!(plan.next(at(0), whole), dial(1));
         plan.network_changed();
         assert_eq!(plan.next(at(1), whole), dial(1));
+    }
+
+    #[test]
+    fn going_over_to_quic_waits_for_calls_a_day_at_the_longest() {
+        let mut plan = Plan::new(1);
+        plan.linked(0, Carrier::WebSocket);
+        assert_eq!(plan.next_probe(Carrier::WebSocket), Some(FIRST_PROBE));
+        assert!(!plan.is_held_by(2, at(10)), "nobody knows yet whether QUIC passes: it is dialled");
+        assert!(!plan.may_move(2, at(10)) && plan.is_held());
+        assert_eq!(plan.next_probe(Carrier::WebSocket), Some(CALLS_LOOK));
+        assert!(
+            plan.is_held_by(1, at(11)) && !plan.is_held_by(0, at(12)),
+            "it is not dialled before the last has ended"
+        );
+        assert!(!plan.may_move(1, at(13)), "another has begun meanwhile");
+        assert!(plan.may_move(0, at(14)));
+        // A day, from the first time on.
+        let day = 10 + WAITS_FOR_CALLS.as_secs();
+        assert!(plan.is_held_by(1, at(day - 1)) && !plan.may_move(1, at(day - 1)));
+        assert!(!plan.is_held_by(1, at(day)) && plan.may_move(1, at(day)));
+        // UDP is blocked again: the looks go on as before, and a day begins anew.
+        plan.quic_failed();
+        assert_eq!(plan.next_probe(Carrier::WebSocket), Some(2 * FIRST_PROBE));
+        assert!(!plan.may_move(1, at(day)));
+        let changes: [fn(&mut Plan); 3] = [
+            |plan| plan.linked(0, Carrier::WebSocket),
+            |plan| plan.ended(LinkEnd::Other),
+            Plan::network_changed,
+        ];
+        for change in changes {
+            plan.may_move(1, at(day));
+            change(&mut plan);
+            assert!(!plan.is_held());
+        }
     }
 
     #[test]

@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use beehive::link::memory::{MemoryAcceptor, MemoryDialer, MemoryPort, NetworkPath, listen};
 use beehive::link::{
-    Acceptor, CloseReason, Connection, DialError, Dialer, IncomingLink, Link, PeerName, Refused, Routes,
+    Acceptor, ByteStream, ByteStreamError, CloseReason, Connection, DialError, Dialer, IncomingLink, Link,
+    PeerName, Refused, Routes,
 };
 use beehive::testing::Probe;
 use beehive::{Capacity, Clock, Env, Flow, Hive, Moment, Policy};
 use contract::edgehub::EdgeHubMsg;
+use contract::edgestream::EdgeStreamMsg;
 use contract::metamanager::{MetaDown, MetaMsg};
 use edge_hub::network::{Network, Route};
 use edge_hub::{EdgeHub, Endpoints, Server, events};
@@ -87,6 +89,7 @@ struct Fixture {
     clouds: Vec<Cloud>,
     network: Rc<FakeNetwork>,
     meta: Probe<MetaMsg>,
+    streams: Probe<EdgeStreamMsg>,
     hive: Hive,
 }
 
@@ -125,15 +128,18 @@ fn run(servers: usize, before: impl FnOnce(&[Cloud]), test: impl AsyncFnOnce(Fix
         let network = Rc::new(FakeNetwork::default());
         network.becomes(Some("10.0.0.1"));
         let (meta, meta_address) = Probe::new(&env, 64);
+        let (streams, streams_address) = Probe::new(&env, 64);
         let mut hive = Hive::new("test", env.clone());
         let mailbox = hive.mailbox::<EdgeHubMsg>("edge-hub", Capacity::new(16, "a test's choice"));
         let _hub = hive.grant("tester", &mailbox, Flow::Tell);
         let watched = network.clone();
         hive.supervise(mailbox, Policy::default(), move || {
-            EdgeHub::new(endpoints.clone(), "system:node:a", meta_address.clone()).watching(watched.clone())
+            EdgeHub::new(endpoints.clone(), "system:node:a", meta_address.clone())
+                .watching(watched.clone())
+                .streaming_to(streams_address.clone())
         });
         hive.open().unwrap();
-        test(Fixture { env, clouds, network, meta, hive }).await;
+        test(Fixture { env, clouds, network, meta, streams, hive }).await;
     });
 }
 
@@ -154,6 +160,17 @@ impl Fixture {
         let up = |message| matches!(message, MetaMsg::LinkUp { .. }).then_some(());
         self.meta.find(LONG, up).await.unwrap();
         self.env.now()
+    }
+
+    /// A call that the cloud makes over `link`, and the node's end of it.
+    async fn call(&mut self, link: &Link) -> (ByteStream, ByteStream) {
+        let opened = |message| match message {
+            EdgeStreamMsg::Opened { stream, .. } => Some(stream),
+            _ => None,
+        };
+        let streams = link.byte_streams();
+        let (here, there) = futures::join!(streams.open(b"exec".to_vec()), self.streams.find(LONG, opened));
+        (here.unwrap(), there.unwrap())
     }
 
     async fn snapshot(&self) -> serde_json::Value {
@@ -221,6 +238,7 @@ fn the_cloud_may_end_the_old_link_as_soon_as_it_has_the_new_one() {
             fixture.clouds[0].quic.block(false);
             let connection = fixture.clouds[0].over_quic.accept().await.unwrap();
             let arrival = IncomingLink::read_hello(&fixture.env, connection).await.unwrap();
+            let before = fixture.snapshot().await["lastEnd"].clone();
             // The end of the old link overtakes the answer to the new hello.
             drop(fallback);
             fixture.env.sleep(Duration::from_secs(1)).await;
@@ -228,9 +246,87 @@ fn the_cloud_may_end_the_old_link_as_soon_as_it_has_the_new_one() {
             fixture.until_up().await;
             fixture.env.sleep(Duration::from_secs(60)).await;
             assert_eq!(fixture.clouds[0].websocket.dials(), 1);
-            assert_eq!(fixture.snapshot().await["carrier"], "quic");
+            let snapshot = fixture.snapshot().await;
+            assert_eq!(snapshot["carrier"], "quic");
+            assert_eq!(snapshot["lastEnd"], before, "its own going over is no end that is told");
+            assert_eq!(fixture.env.metrics().count_of(events::MOVED), 1);
         },
     );
+}
+
+/// Over WebSocket, since UDP was blocked a moment ago.
+fn over_websocket(test: impl AsyncFnOnce(&mut Fixture, Link)) {
+    run(
+        1,
+        |clouds| clouds[0].quic.block(true),
+        async |mut fixture| {
+            let link = admit(&fixture.env, &mut fixture.clouds[0].over_websocket).await;
+            fixture.until_up().await;
+            fixture.clouds[0].quic.block(false);
+            test(&mut fixture, link).await;
+        },
+    );
+}
+
+#[test]
+fn no_call_ends_because_the_link_goes_over_to_quic() {
+    over_websocket(async |fixture, websocket| {
+        let (exec, of_exec) = fixture.call(&websocket).await;
+        let (logs, of_logs) = fixture.call(&websocket).await;
+        // Hours: QUIC was found to pass, and is not dialled again while a call is open.
+        fixture.env.sleep(Duration::from_secs(3600)).await;
+        assert_eq!(fixture.snapshot().await["waitsForCalls"], true);
+        assert_eq!(fixture.env.metrics().count_of(events::MOVE_WAITS), 1);
+        let dials = fixture.clouds[0].quic.dials();
+        drop((exec, of_exec));
+        fixture.env.sleep(Duration::from_secs(3600)).await;
+        assert_eq!(fixture.clouds[0].quic.dials(), dials);
+        assert!(fixture.env.timeout(Duration::ZERO, websocket.ended()).await.is_none());
+        // The last one ends.
+        drop((logs, of_logs));
+        let ended = fixture.env.now();
+        let _quic = admit(&fixture.env, &mut fixture.clouds[0].over_quic).await;
+        let took = fixture.until_up().await.since(ended);
+        assert!(took <= Duration::from_secs(2), "{took:?}");
+        assert_eq!(websocket.ended().await, CloseReason::Remote);
+        assert_eq!(fixture.env.metrics().count_of(events::MOVED), 1);
+        assert_eq!(fixture.snapshot().await["waitsForCalls"], false);
+    });
+}
+
+#[test]
+fn calls_without_a_gap_hold_the_link_for_a_day() {
+    over_websocket(async |fixture, websocket| {
+        let begun = fixture.env.now();
+        let _call = fixture.call(&websocket).await;
+        let _quic = admit(&fixture.env, &mut fixture.clouds[0].over_quic).await;
+        let took = fixture.until_up().await.since(begun);
+        let day = edge_hub::plan::WAITS_FOR_CALLS;
+        assert!(day <= took && took <= day + Duration::from_secs(30), "{took:?}");
+    });
+}
+
+#[test]
+fn a_call_that_comes_while_the_link_goes_over_is_refused_there_untouched() {
+    over_websocket(async |fixture, websocket| {
+        let connection = fixture.clouds[0].over_quic.accept().await.unwrap();
+        let arrival = IncomingLink::read_hello(&fixture.env, connection).await.unwrap();
+        let refused = async |link: &Link| match link.byte_streams().open(b"exec".to_vec()).await {
+            Err(ByteStreamError::Refused(refusal)) => refusal.code,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(&websocket).await, contract::stream::MOVING);
+        // The hello comes to nothing: the link stays, and takes calls.
+        let full = Refused { reason: "full".to_owned(), wait: None };
+        arrival.refuse(full).await;
+        fixture.env.sleep(Duration::from_secs(1)).await;
+        let call = fixture.call(&websocket).await;
+        drop(call);
+        // Over the next one as well.
+        let quic = admit(&fixture.env, &mut fixture.clouds[0].over_quic).await;
+        fixture.until_up().await;
+        let _call = fixture.call(&quic).await;
+    });
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use beehive::link::{ByteStream, ByteStreams, WireVersion};
+use beehive::link::{ByteStream, ByteStreamError, ByteStreams, WireVersion};
 use beehive::{Clock, Metrics};
 use contract::NodeName;
 use contract::csi_call::CsiCall;
-use contract::stream::{LENGTH, StreamRequest, StreamResponse, head_length};
+use contract::stream::{LENGTH, MOVING, StreamRequest, StreamResponse, head_length};
 use http::{Method, Request, Response, StatusCode, header};
 use https::{Answer, Peer, body};
 use hyper::body::{Body as _, Incoming};
@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, ReadHalf};
 
 use crate::error::CallError;
 use crate::error_stream::ErrorStreamTracker;
-use crate::nodes::{Linked, Nodes};
+use crate::nodes::Nodes;
 use crate::open_call::{OpenCall, lock};
 use crate::route::Route;
 use crate::shares::{Limits, Shares};
@@ -26,6 +26,11 @@ use crate::{events, head, redirect, route};
 
 /// 30 s for the node to begin its answer: a kubelet's own client has no bound, and a person has given up by then.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// 12 s for a node to go over to another link: its hello may take ten. It is looked for every 50 ms.
+const MOVES_WITHIN: Duration = Duration::from_secs(12);
+const MOVE_LOOK: Duration = Duration::from_millis(50);
+/// 1 s before the link that the node wanted to leave is asked again: that may have come to nothing.
+const MOVE_FAILS: Duration = Duration::from_secs(1);
 /// What answers when a command has ended, however long that takes.
 const UNBOUNDED: &str = "/run/";
 /// 10 s beyond what a CSI driver has, for the way there and back.
@@ -95,7 +100,11 @@ impl NodeCalls {
             }
             Err(error) => {
                 events::failed(&self.0.metrics, call.node, call.user, &path, &error);
-                if is_upgrade { upgrade_refusal(error.answer()).await } else { error.answer() }
+                let mut answer = error.answer();
+                if path.starts_with(LOGS) && !call.speaks_for_himself {
+                    *answer.status_mut() = shown_to_a_reader_of_logs(answer.status());
+                }
+                if is_upgrade { upgrade_refusal(answer).await } else { answer }
             }
         }
     }
@@ -113,11 +122,10 @@ impl NodeCalls {
             return Err(CallError::NoPath);
         }
         let open = self.share(&call)?;
-        let linked = lock(&self.0.nodes).get(node).ok_or_else(|| CallError::NotLinked(node.clone()))?;
         let asked = head::request(request.method(), request.headers(), target.to_owned(), user);
-        let header = asked.and_then(|asked| asked.encode(linked.version)).map_err(CallError::Request)?;
+        let asked = asked.map_err(CallError::Request)?;
         let upgrade = head::is_upgrade(request.headers()).then(|| peer.upgrade(&mut request));
-        let stream = self.within(&call, open_stream(node, &linked, header)).await??;
+        let (stream, version) = self.within(&call, self.stream_to(node, &asked)).await??;
         let (mut reader, writer) = tokio::io::split(stream);
         let mut sending = if upgrade.is_some() || has_no_body(&request) {
             Sending::kept(writer)
@@ -126,7 +134,7 @@ impl NodeCalls {
         };
         let answered = self.within(&call, async {
             tokio::select! {
-                answered = read_head(node, &mut reader, linked.version) => answered,
+                answered = read_head(node, &mut reader, version) => answered,
                 never = sending.run() => match never {},
             }
         });
@@ -165,12 +173,53 @@ impl NodeCalls {
         user: &str,
         request: &StreamRequest,
     ) -> Result<(ByteStream, WireVersion, OpenCall), CallError> {
-        let Inside { shares, metrics, clock, nodes } = &*self.0;
+        let Inside { shares, metrics, clock, .. } = &*self.0;
         let opened = OpenCall::open(shares, (node, Some(user), false), metrics, clock);
         let open = opened.map_err(|full| CallError::of_share(node, user, full))?;
-        let linked = lock(nodes).get(node).ok_or_else(|| CallError::NotLinked(node.clone()))?;
-        let header = request.encode(linked.version).map_err(CallError::Request)?;
-        Ok((open_stream(node, &linked, header).await?, linked.version, open))
+        let (stream, version) = self.stream_to(node, request).await?;
+        Ok((stream, version, open))
+    }
+
+    /// Opens a stream over the node's link. One that the node has refused because it goes over to another link is opened over that: nothing was
+    /// done for it.
+    async fn stream_to(
+        &self,
+        node: &NodeName,
+        request: &StreamRequest,
+    ) -> Result<(ByteStream, WireVersion), CallError> {
+        let Inside { clock, nodes, metrics, .. } = &*self.0;
+        let begun = clock.now();
+        // The session in which it was refused, and when: it is not asked in that again at once.
+        let mut refused = None;
+        loop {
+            let now = clock.now();
+            let may_wait = refused.is_some() && now.since(begun) < MOVES_WITHIN;
+            let linked = lock(nodes).get(node);
+            let waits = match (&linked, refused) {
+                (Some(linked), Some((session, at))) => {
+                    linked.session == session && now.since(at) < MOVE_FAILS
+                }
+                (None, Some(_)) => true,
+                (_, None) => false,
+            };
+            if waits && may_wait {
+                clock.sleep(MOVE_LOOK).await;
+                continue;
+            }
+            let linked = linked.ok_or_else(|| CallError::NotLinked(node.clone()))?;
+            let header = request.encode(linked.version).map_err(CallError::Request)?;
+            match linked.streams.open(header).await {
+                Ok(stream) => return Ok((stream, linked.version)),
+                Err(ByteStreamError::Refused(refusal))
+                    if refusal.code == MOVING && clock.now().since(begun) < MOVES_WITHIN =>
+                {
+                    if refused.replace((linked.session, clock.now())).is_none() {
+                        events::moves(metrics, node);
+                    }
+                }
+                Err(error) => return Err(CallError::of_stream(node, error)),
+            }
+        }
     }
 
     /// What is done for a call, as long as it may take.
@@ -212,6 +261,15 @@ impl NodeCalls {
     }
 }
 
+/// An API server has words of its own for a 503 and a 504 of a kubelet, and drops the kubelet's where it reads a log (`GenericHttpResponseChecker`
+/// and `NewGenericServerResponse` in k8s.io/apiserver): they reach its user with a 502.
+fn shown_to_a_reader_of_logs(status: StatusCode) -> StatusCode {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => StatusCode::BAD_GATEWAY,
+        other => other,
+    }
+}
+
 /// How long the node has until it begins its answer; `None`: as long as it takes.
 fn head_within(target: &str) -> Option<Duration> {
     match CsiCall::parse(target) {
@@ -225,10 +283,6 @@ fn head_within(target: &str) -> Option<Duration> {
 /// a call that may last for hours must not end before it.
 fn has_no_body(request: &Request<Incoming>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD) || request.body().is_end_stream()
-}
-
-async fn open_stream(node: &NodeName, linked: &Linked, header: Vec<u8>) -> Result<ByteStream, CallError> {
-    linked.streams.open(header).await.map_err(|error| CallError::of_stream(node, error))
 }
 
 /// The head of the node's answer. Its length is looked at before anything is allocated for it.

@@ -35,6 +35,12 @@ pub(crate) fn made_room(metrics: &Metrics, node: &NodeName) {
     tracing::warn!(%node, "a call in which nothing passed was ended to make room for another: its caller has probably gone");
 }
 
+/// A node goes over to another link, over which the call is opened.
+pub(crate) fn moves(metrics: &Metrics, node: &NodeName) {
+    metrics.add("nodecalls_moves", 1);
+    tracing::debug!(%node, "the node goes over to another link: the call is opened over that");
+}
+
 /// Bytes of bodies and upgraded connections towards the node.
 pub(crate) fn sent(metrics: &Metrics, bytes: usize) {
     metrics.add("nodecalls_bytes_to_nodes", bytes as u64);

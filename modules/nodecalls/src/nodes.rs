@@ -8,7 +8,7 @@ use contract::NodeName;
 /// The link of a session, as far as calls need it.
 #[derive(Clone)]
 pub(crate) struct Linked {
-    session: u64,
+    pub(crate) session: u64,
     pub(crate) streams: ByteStreams,
     pub(crate) version: WireVersion,
 }

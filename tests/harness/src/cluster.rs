@@ -37,6 +37,7 @@ use serde_json::Value;
 use crate::node::{LONG, LOOK_EVERY, Node};
 use crate::real::{ClusterApi, RealCluster};
 use crate::resource::objects;
+use crate::udp_gate::UdpGate;
 use crate::{Recorded, StandInRuntime, account, enter, identity};
 
 /// A day.
@@ -51,6 +52,8 @@ pub enum LinkTransport {
     Quic,
     /// Real WebSocket on loopback; UDP goes to a wall that answers nothing.
     WebSocket,
+    /// Both on loopback; UDP passes once [`Cluster::open_udp`] lets it.
+    WebSocketBeforeQuic,
 }
 
 /// Runs a test on an actix system of its own.
@@ -70,6 +73,8 @@ pub struct Cluster {
     port: Option<MemoryPort>,
     /// Where UDP goes that gets no answer.
     wall: std::net::UdpSocket,
+    /// Where it passes when it may.
+    gate: Option<UdpGate>,
     settings: config::cloud::CloudCore,
     /// How long the certificate lives that a node joins with.
     first_life: Duration,
@@ -142,7 +147,7 @@ impl Cluster {
         settings.modules.router.peers.bind_address = "127.0.0.1".to_owned();
         settings.modules.router.peers.port = 0;
         let websocket = &mut settings.modules.cloud_hub.websocket;
-        websocket.enable = carrier == LinkTransport::WebSocket;
+        websocket.enable = matches!(carrier, LinkTransport::WebSocket | LinkTransport::WebSocketBeforeQuic);
         websocket.address = "127.0.0.1".to_owned();
         websocket.port = 0;
         let wall = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -155,11 +160,24 @@ impl Cluster {
             carrier,
             port: None,
             wall,
+            gate: None,
             settings,
             first_life: DAY,
         };
         cluster.start_cloud().await;
+        if carrier == LinkTransport::WebSocketBeforeQuic {
+            let quic = cluster.settings.modules.cloud_hub.quic.port;
+            cluster.gate = Some(UdpGate::to(([127, 0, 0, 1], quic).into()).await);
+        }
         cluster
+    }
+
+    /// Lets UDP pass from now on.
+    ///
+    /// # Panics
+    /// Where the carrier is not [`LinkTransport::WebSocketBeforeQuic`].
+    pub fn open_udp(&self) {
+        self.gate.as_ref().expect("a gate for UDP").open();
     }
 
     /// Starts CloudCore, at the addresses that an earlier one had.
@@ -167,7 +185,9 @@ impl Cluster {
         let begun = self.env.now();
         let cloud = loop {
             let transport = match self.carrier {
-                LinkTransport::Quic | LinkTransport::WebSocket => Transport::Quic,
+                LinkTransport::Quic | LinkTransport::WebSocket | LinkTransport::WebSocketBeforeQuic => {
+                    Transport::Quic
+                }
                 LinkTransport::Memory => {
                     let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
                     self.port = Some(port);
@@ -343,6 +363,10 @@ impl Cluster {
         match self.carrier {
             LinkTransport::WebSocket => {
                 (self.wall.local_addr().unwrap().to_string(), format!("127.0.0.1:{}", hub.websocket.port))
+            }
+            LinkTransport::WebSocketBeforeQuic => {
+                let gate = self.gate.as_ref().expect("a gate for UDP");
+                (gate.address().to_string(), format!("127.0.0.1:{}", hub.websocket.port))
             }
             LinkTransport::Memory | LinkTransport::Quic => {
                 (format!("127.0.0.1:{}", hub.quic.port), String::new())

@@ -12,6 +12,7 @@ mod real;
 mod resource;
 mod runtime;
 mod trace_collector;
+mod udp_gate;
 
 pub use cloud::{EnrolmentCloud, StandAlone, enter};
 pub use cluster::{Cluster, LinkTransport, run};

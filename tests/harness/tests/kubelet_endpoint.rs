@@ -37,13 +37,17 @@ struct Done {
 
 /// Runs `test` in the network namespace of a host, with a node on it and a pod `web` that runs.
 fn run(name: &str, test: impl AsyncFnOnce(&mut Fixture) + Send + 'static) {
+    run_over(LinkTransport::Quic, name, test);
+}
+
+fn run_over(carrier: LinkTransport, name: &str, test: impl AsyncFnOnce(&mut Fixture) + Send + 'static) {
     let host = TestHost::new(name).unwrap();
     let namespace = File::open(format!("/run/netns/{}", host.netns())).unwrap();
     let (endpoint, folder) = (host.endpoint(), host.dir().to_owned());
     std::thread::spawn(move || {
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
         harness::run(async || {
-            let mut fixture = Fixture::new(&endpoint, folder).await;
+            let mut fixture = Fixture::new(carrier, &endpoint, folder).await;
             test(&mut fixture).await;
             let pods = fixture.cluster.objects("v1", "Pod", Some("default"));
             drop(pods.delete("web", &kube::api::DeleteParams::default()).await);
@@ -58,9 +62,9 @@ fn run(name: &str, test: impl AsyncFnOnce(&mut Fixture) + Send + 'static) {
 }
 
 impl Fixture {
-    async fn new(endpoint: &str, folder: PathBuf) -> Fixture {
+    async fn new(carrier: LinkTransport, endpoint: &str, folder: PathBuf) -> Fixture {
         let runtime = Arc::new(Grpc::new(endpoint, endpoint, WITHIN).unwrap());
-        let mut cluster = Cluster::over(LinkTransport::Quic).await;
+        let mut cluster = Cluster::over(carrier).await;
         let node = cluster.node_over("edge-1", runtime).await;
         cluster.until_ready(&node).await;
         let spec = json!({
@@ -237,6 +241,14 @@ fn the_nodes_port_serves_whoever_shows_a_good_token() {
             .cluster
             .until_async("the node is named", async || words().await.contains("node `edge-1` is not linked"))
             .await;
+        // At its port, too, which its Node still says: an API server goes there.
+        let path = "/containerLogs/default/web/c";
+        let said = fixture.curl(path, Some(&token)).await;
+        assert!(
+            said.starts_with("node `edge-1` is not linked to this CloudCore") && said.ends_with("503"),
+            "{said}"
+        );
+        assert_eq!(fixture.curl(path, None).await, "Unauthorized401");
         fixture.node.start().await;
         fixture
             .cluster
@@ -244,5 +256,42 @@ fn the_nodes_port_serves_whoever_shows_a_good_token() {
                 fixture.try_kubectl(&["logs", "web", "--tail=1"], "").await.code == Some(0)
             })
             .await;
+    });
+}
+
+/// UDP was blocked when the node dialled, and passes now.
+#[test]
+fn no_call_ends_because_the_link_goes_back_to_quic() {
+    run_over(LinkTransport::WebSocketBeforeQuic, "to-quic", async |fixture| {
+        let hub = async |key: &str| fixture.node.snapshot("edge-hub").await[key].clone();
+        assert_eq!(hub("carrier").await, "websocket");
+        let mut follow = fixture.command(&["logs", "-f", "--tail=1", "web"]).spawn().unwrap();
+        let mut lines = BufReader::new(follow.stdout.take().unwrap());
+        line_with(&mut lines, "line").await;
+        let command = "n=0; while [ ! -e /tmp/enough ]; do sleep 0.2; n=$((n+1)); echo $n; done; echo ended";
+        let mut exec = fixture.command(&["exec", "web", "--", "sh", "-c", command]);
+        let mut exec = exec.spawn().unwrap();
+        let mut counted = BufReader::new(exec.stdout.take().unwrap());
+        line_with(&mut counted, "1\n").await;
+        fixture.cluster.open_udp();
+        // The way over QUIC is found, and not taken.
+        let waits = async || hub("waitsForCalls").await == true;
+        fixture.cluster.until_async("going over waits for the calls", waits).await;
+        assert_eq!(fixture.kubectl(&["exec", "web", "--", "touch", "/tmp/enough"], "").await, "");
+        line_with(&mut counted, "ended").await;
+        let ended = tokio::time::timeout(WITHIN, exec.wait_with_output()).await.unwrap().unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+        line_with(&mut lines, "line").await;
+        assert_eq!((hub("carrier").await, hub("waitsForCalls").await), (json!("websocket"), json!(true)));
+        // The last call ends. Calls that come while the link goes over are made over the next.
+        follow.start_kill().unwrap();
+        let moved = async || {
+            assert_eq!(fixture.kubectl(&["exec", "web", "--", "echo", "here"], "").await, "here\n");
+            hub("carrier").await == "quic"
+        };
+        fixture.cluster.until_async("the link is over QUIC", moved).await;
+        assert_eq!(hub("lastEnd").await, Value::Null, "its own going over is no end that is told");
+        let last = fixture.kubectl(&["logs", "web", "--tail=1"], "").await;
+        assert!(last.starts_with("line "), "{last}");
     });
 }

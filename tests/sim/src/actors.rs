@@ -149,6 +149,8 @@ pub const ACTORS: [ActorKind; 27] = [
             "NodeDown",
             "TellEndpoints",
             "PortsSaid",
+            "PortSaid",
+            "RegisterChanged",
             "Listening",
             "PortRefused",
             "OpenAgain",
@@ -164,6 +166,7 @@ pub const ACTORS: [ActorKind; 27] = [
         messages: &[
             "Dial",
             "Probe",
+            "QuicPasses",
             "NetworkChanged",
             "LinkUp",
             "LinkSilent",

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::sync::oneshot;
 
 use super::chunk::{self, ChunkError, Decoder, Piece};
 use super::state::{Next, Unopened};
@@ -53,12 +54,12 @@ pub(super) async fn open(shared: Arc<Shared>, connection: Arc<dyn Connection>, r
     let _end = TaskEnd { shared: Arc::clone(&shared), id };
     let (mut writer, mut reader) = match connection.open(Urgency::Bulk).await {
         Ok(stream) => stream,
-        Err(error) => return drop(answer.send(Err(ByteStreamError::Broken(error.to_string())))),
+        Err(error) => return broke_off(&shared, answer, error.to_string()).await,
     };
     poll_fn(|cx| shared.state().poll_opening(id, cx, shared.now())).await;
     let open = Frame::new(Kind::StreamOpen, id, header);
     if let Err(error) = shared.core.write(&mut writer, &open).await {
-        return drop(answer.send(Err(ByteStreamError::Broken(error.to_string()))));
+        return broke_off(&shared, answer, error.to_string()).await;
     }
     drop(open);
     let first = {
@@ -78,7 +79,7 @@ pub(super) async fn open(shared: Arc<Shared>, connection: Arc<dyn Connection>, r
         Ok(Some(frame)) if frame.kind == Kind::StreamRefuse => Some(refusal(&frame)),
         Ok(Some(_)) => Some(broken("what came was no answer to its opening")),
         Ok(None) => Some(broken("the stream ended before an answer")),
-        Err(error) => Some(ByteStreamError::Broken(crate::Fault::from_error(&error).reason)),
+        Err(error) => return broke_off(&shared, answer, crate::Fault::from_error(&error).reason).await,
     };
     if let Some(error) = refused {
         let _ = writer.shutdown().await;
@@ -87,6 +88,18 @@ pub(super) async fn open(shared: Arc<Shared>, connection: Arc<dyn Connection>, r
     // Given to nobody, it breaks off.
     drop(answer.send(Ok(ByteStream::new(Arc::clone(&shared), id))));
     serve(&shared, id, writer, reader).await;
+}
+
+/// A stream broke off before it was answered. A link that ends shows here first: then that is what the asker hears, for this task ends with the
+/// link, and `answer` with it.
+async fn broke_off(
+    shared: &Shared,
+    answer: oneshot::Sender<Result<ByteStream, ByteStreamError>>,
+    reason: String,
+) {
+    tracing::debug!(peer = %shared.core.peer, reason, "a byte stream broke off before it was answered");
+    shared.core.clock.sleep(LINK_END_WITHIN).await;
+    drop(answer.send(Err(ByteStreamError::Broken(reason))));
 }
 
 fn refusal(frame: &Frame) -> ByteStreamError {

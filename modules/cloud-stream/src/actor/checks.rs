@@ -33,13 +33,13 @@ impl CloudStream {
         }
     }
 
-    /// By one of the nodes that have a port, beginning with another each time.
+    /// By one of the nodes that have a link and a port, beginning with another each time.
     pub(super) fn check_reach(&self, cx: &Context<CloudStreamMsg>) {
         let Some(running) = &self.running else { return };
         let mut open: Vec<NodeName> = self
             .nodes
             .iter()
-            .filter(|(_, linked)| linked.port.is_some())
+            .filter(|(_, served)| served.session.is_some() && served.port.is_some())
             .map(|(node, _)| node.clone())
             .collect();
         if open.is_empty() {

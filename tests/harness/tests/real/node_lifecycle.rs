@@ -1,7 +1,8 @@
 //! A node's life in a real cluster.
 
 use harness::{Cluster, Node, RealCluster, run};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, LogParams, Patch, PatchParams};
 use serde_json::json;
 
 /// What a file of a pod's volume on the node holds.
@@ -162,5 +163,51 @@ fn a_node_that_is_cut_off_keeps_its_pods_and_those_that_ask_for_it_are_evicted()
             let _ = cluster.objects(version, kind, None).delete(&name, &now).await;
         }
         let _ = cluster.objects("v1", "Namespace", None).delete(&namespace, &now).await;
+    });
+}
+
+#[test]
+fn whoever_reads_a_log_of_a_node_that_is_cut_off_is_told_so_by_the_api_server() {
+    run(async || {
+        let Some(real) = RealCluster::named().await else { return };
+        let admin = real.admin();
+        let mut cluster = Cluster::beside(real).await;
+        let mut node = cluster.node(&format!("kubehive-log-{}", std::process::id())).await;
+        cluster.until_ready(&node).await;
+        let name = node.name().to_owned();
+        let pod = json!({"metadata": {"name": name, "namespace": "default"}, "spec": {
+            "nodeName": name, "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false,
+            "containers": [{"name": "web", "image": "none:1"}]}});
+        cluster.apply("v1", "Pod", pod).await;
+        let nodes = cluster.objects("v1", "Node", None);
+        let port = async || {
+            let found = nodes.get(&name).await.unwrap();
+            found.data["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64()
+        };
+        let is_ours = async || port().await.is_some_and(|port| (12_000..13_000).contains(&port));
+        cluster.until_async("the Node says its port", is_ours).await;
+        let pods: Api<Pod> = Api::namespaced(admin, "default");
+        let words = async || match pods.logs(&name, &LogParams::default()).await {
+            Ok(log) => panic!("nothing runs there that could say `{log}`"),
+            Err(error) => error.to_string(),
+        };
+        let said = format!("node `{name}` is not linked to this CloudCore: see `kubectl get node {name}`");
+        assert!(!words().await.contains(&said), "it is linked");
+        node.stop().await;
+        cluster.until_async("it is said", async || words().await.contains(&said)).await;
+        // Also by another CloudCore at that address, which has never had the node.
+        cluster.stop_cloud().await;
+        assert!(!words().await.contains(&said), "nobody is there");
+        cluster.start_cloud().await;
+        cluster.until_async("it is said again", async || words().await.contains(&said)).await;
+        // There is no Node that leads there any more: the port is given back.
+        let port = u16::try_from(port().await.unwrap()).unwrap();
+        drop(pods.delete(&name, &DeleteParams::default().grace_period(0)).await);
+        nodes.delete(&name, &DeleteParams::default()).await.unwrap();
+        let is_closed = || std::net::TcpStream::connect(("127.0.0.1", port)).is_err();
+        cluster.until("the port is closed", is_closed).await;
+        cluster.stop_cloud().await;
+        let register = cluster.objects("kubehive.io/v1alpha1", "EdgeNode", None);
+        drop(register.delete(&name, &DeleteParams::default()).await);
     });
 }
