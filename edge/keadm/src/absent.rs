@@ -31,8 +31,8 @@ pub fn absent(verb: &str) -> String {
 pub fn absent_of_ctl(verb: &str) -> String {
     let verb = verb.escape_debug();
     format!(
-        "there is no `keadm ctl {verb}` here. `keadm ctl` has `call device`, `confirm`, `page` and `unhold-upgrade`. For pods and devices use \
-         kubectl; what this node holds while the cloud is away show `keadm ctl page` and `keadm store show`"
+        "there is no `keadm ctl {verb}` here. `keadm ctl` has `get`, `describe`, `logs`, `exec`, `restart`, `edit`, `call device`, `confirm`, `page` \
+         and `unhold-upgrade`. For anything else of a pod or a device use kubectl"
     )
 }
 
@@ -52,9 +52,9 @@ mod tests {
 
     #[test]
     fn a_verb_of_ctl_is_named() {
-        let told = absent_of_ctl("get");
+        let told = absent_of_ctl("attach");
         assert!(
-            told.starts_with("there is no `keadm ctl get` here. ") && told.contains("use kubectl"),
+            told.starts_with("there is no `keadm ctl attach` here. ") && told.contains("use kubectl"),
             "{told}"
         );
     }

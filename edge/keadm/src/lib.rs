@@ -14,6 +14,7 @@ mod https;
 mod kube_client;
 mod kubeedge;
 mod kubeedge_flags;
+mod local;
 mod node;
 mod node_page;
 mod node_socket;
@@ -39,6 +40,10 @@ pub use files::read_token;
 pub use kube_client::client;
 pub use kubeedge::{Machine, back_to_kubeedge, came_from_kubeedge, join_from_kubeedge, kubeedge_node};
 pub use kubeedge_flags::{NoKubeEdgeFlags, OfInit, OfJoin, OfReset, OfUpgrade, OfUpgradeAlone, Verb};
+pub use local::{
+    CommandEnded, DescribeCommand, DescribeDevices, DescribePods, EditCommand, EditDevice, Exec, GetCommand,
+    GetDevices, GetPods, Logs, RestartCommand, RestartPods, describe, edit, exec, get, logs, restart,
+};
 pub use node::{Join, join, reset};
 pub use node_page::{PageArgs, page};
 pub use node_socket::OfNode;

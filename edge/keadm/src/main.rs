@@ -242,6 +242,11 @@ fn main() -> ExitCode {
     match actix_rt::System::new().block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // A command in a container ends keadm as it has ended.
+            if let Some(ended) = error.downcast_ref::<keadm::CommandEnded>() {
+                let _ = writeln!(std::io::stderr(), "{ended}");
+                return ExitCode::from(ended.0);
+            }
             // Nobody is left to tell when standard error is closed.
             let _ = writeln!(std::io::stderr(), "keadm: {}", daemon::sentence(&error));
             ExitCode::FAILURE
@@ -275,6 +280,14 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Token(TokenCommand::Revoke { id, cluster }) => {
             keadm::withdraw_token(keadm::client(cluster.kube_config.as_deref()).await?, &id, &mut say).await
         }
+        Command::Ctl(keadm::CtlCommand::Get(what)) => keadm::get(&what, &Env::real(), &mut say).await,
+        Command::Ctl(keadm::CtlCommand::Describe(what)) => {
+            keadm::describe(&what, &Env::real(), &mut say).await
+        }
+        Command::Ctl(keadm::CtlCommand::Logs(order)) => keadm::logs(&order).await,
+        Command::Ctl(keadm::CtlCommand::Exec(order)) => keadm::exec(&order).await,
+        Command::Ctl(keadm::CtlCommand::Restart(what)) => keadm::restart(&what, &mut say).await,
+        Command::Ctl(keadm::CtlCommand::Edit(what)) => keadm::edit(&what, &mut say).await,
         Command::Ctl(keadm::CtlCommand::Page(order)) => keadm::page(&order, &mut say).await,
         Command::Ctl(keadm::CtlCommand::Confirm(node)) => keadm::confirm(&node, &mut say).await,
         Command::Ctl(keadm::CtlCommand::UnholdUpgrade(order)) => keadm::unhold(&order, &mut say).await,

@@ -46,6 +46,7 @@ mod link_calls;
 mod local_server;
 mod log;
 mod method_calls;
+mod node_calls;
 mod node_logs;
 mod page_calls;
 mod pages;

@@ -20,6 +20,7 @@ use crate::error::SOON_SECONDS;
 use crate::events;
 use crate::handler::Kubelet;
 use crate::method_calls;
+use crate::node_calls;
 use crate::page_calls;
 use crate::pieces;
 use crate::release::{self, Release};
@@ -93,6 +94,11 @@ impl Handler for LocalServer {
         if let (Some(call), None) = (page, &self.token) {
             return page_calls::answer(self.kubelet.page.as_ref(), call).await;
         }
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        // Nor reads what containers say, or has pods begin again.
+        if let (Some(call), None) = (node_calls::of_request(request.method().as_str(), target), &self.token) {
+            return node_calls::answer(&self.kubelet, call, request).await;
+        }
         let device =
             device_call::device_of(request.uri().path()).filter(|_| request.method() == Method::POST);
         // Who reads figures at the port with the token does not move devices by it.
@@ -138,7 +144,8 @@ fn closing(mut answer: Answer) -> Answer {
     answer
 }
 
-fn http_answer(reply: Reply) -> Answer {
+/// A reply as HTTP has it.
+pub(crate) fn http_answer(reply: Reply) -> Answer {
     let (length, pieces) = match reply.body {
         Body::Whole(bytes) => (Some(bytes.len()), pieces::whole(bytes, reply.held)),
         Body::Pods(list) => (None, list.pieces()),

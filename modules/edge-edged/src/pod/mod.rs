@@ -52,6 +52,7 @@ pub(crate) mod resizing;
 pub(crate) mod resource_admission;
 pub(crate) mod resource_demand;
 pub(crate) mod restart_all;
+pub(crate) mod restart_asked;
 pub(crate) mod restart_policy;
 pub(crate) mod restart_rule;
 pub(crate) mod running_actions;
