@@ -1,7 +1,7 @@
 //! Verbs of KubeEdge's keadm that this one does not have.
 
 /// Each verb, and what does its work here.
-const ABSENT: [(&str, &str); 5] = [
+const ABSENT: [(&str, &str); 4] = [
     ("deprecated", "there are no older ways to install"),
     (
         "check",
@@ -13,10 +13,6 @@ const ABSENT: [(&str, &str); 5] = [
         "`keadm store` and `keadm sync` look into a node, and `systemctl kill -s USR1 edgecore` writes its state into its log (`journalctl -u edgecore`)",
     ),
     ("debug", "`keadm store` looks into the node's store, and `keadm sync` compares a node with the cloud"),
-    (
-        "batch",
-        "run `keadm join` on each machine; one token is good for as many as `keadm gettoken --uses` says",
-    ),
 ];
 
 /// Why there is no such verb, and what to do instead.
@@ -42,7 +38,6 @@ mod tests {
 
     #[test]
     fn a_verb_of_kubeedge_is_named_with_what_does_its_work() {
-        assert!(absent("batch").contains("--uses"));
         assert!(
             absent("check").contains("journalctl -u edgecore")
                 && absent("check").contains("`keadm join` looks at")

@@ -3,6 +3,7 @@
 
 mod absent;
 mod admin;
+mod batch;
 mod cloud;
 mod config_location;
 mod config_update;
@@ -27,6 +28,7 @@ mod version;
 
 pub use absent::{absent, absent_of_ctl};
 pub use admin::{adopt, bar, free, revoke, undo_adoption};
+pub use batch::{BatchCommand, answer_ssh, batch};
 pub use cloud::{
     ChartArgs, ImagesCommand, Init, Manifest, Teardown, init, manifest, namespace, namespace_of, show_images,
     teardown,

@@ -156,6 +156,8 @@ enum Command {
     /// What is done on this node, with or without the cloud
     #[command(subcommand)]
     Ctl(keadm::CtlCommand),
+    /// Runs keadm on many machines by ssh: join, reset, upgrade, config-update
+    Batch(keadm::BatchCommand),
     /// Prints the version
     Version {
         /// How: as a document, or short
@@ -237,6 +239,10 @@ enum TokenCommand {
 }
 
 fn main() -> ExitCode {
+    // ssh asks for a password: see `keadm batch`.
+    if let Some(code) = keadm::answer_ssh() {
+        return code;
+    }
     daemon::names::from_files_and_dns();
     let cli = Cli::parse();
     match actix_rt::System::new().block_on(run(cli)) {
@@ -368,6 +374,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::ConfigUpdate(order) => keadm::config_update(&order, &Env::real(), &mut say).await,
         Command::Rollback(command) => keadm::rollback(&command, &Env::real(), &mut say).await,
         Command::Backup(command) => keadm::backup(&command, &Env::real(), &mut say).await,
+        Command::Batch(order) => keadm::batch(&order, &Env::real(), &mut say).await,
         Command::Version { output } => {
             say(keadm::version(output)?);
             Ok(())

@@ -135,9 +135,7 @@ async fn within<T>(node: &OfNode, answer: impl Future<Output = Result<T>>) -> Re
     tokio::time::timeout(ANSWER_WITHIN, answer).await.with_context(within)?
 }
 
-type Sender = hyper::client::conn::http1::SendRequest<String>;
-
-async fn connect(node: &OfNode) -> Result<(Sender, impl Future + use<>)> {
+async fn connect(node: &OfNode) -> Result<(httpclient::SendRequest<String>, impl Future + use<>)> {
     let socket = socket(node)?;
     let stream = UnixStream::connect(&socket).await.with_context(|| {
         format!(

@@ -38,7 +38,8 @@ impl Page {
 
     /// One under the other.
     fn several(&mut self, name: &str, values: &[String]) {
-        let (first, rest) = values.split_first().map_or((String::new(), &[][..]), |(first, rest)| (first.clone(), rest));
+        let (first, rest) =
+            values.split_first().map_or((String::new(), &[][..]), |(first, rest)| (first.clone(), rest));
         self.line(name, &first);
         let indent = self.indent + self.width + 1;
         self.lines.extend(rest.iter().map(|value| format!("{:indent$}{}", "", plain(value))));
@@ -85,7 +86,10 @@ pub(crate) fn lines(pod: &Value, now: SystemTime) -> Vec<String> {
     let ips: Vec<String> = list(pod, "/status/podIPs").iter().map(|own| text(own, "/ip")).collect();
     page.several("IPs", &ips);
     let owner = list(pod, "/metadata/ownerReferences").iter().find(|owner| owner["controller"] == true);
-    page.if_any("Controlled By", &owner.map(|own| format!("{}/{}", text(own, "/kind"), text(own, "/name"))).unwrap_or_default());
+    page.if_any(
+        "Controlled By",
+        &owner.map(|own| format!("{}/{}", text(own, "/kind"), text(own, "/name"))).unwrap_or_default(),
+    );
     for (head, spec, statuses) in [
         ("Init Containers", "/spec/initContainers", "/status/initContainerStatuses"),
         ("Containers", "/spec/containers", "/status/containerStatuses"),
@@ -152,7 +156,9 @@ fn container(page: &mut Page, own: &Value, status: &Value) {
             page.below(name, &amounts);
         }
     }
-    for (name, key) in [("Liveness", "livenessProbe"), ("Readiness", "readinessProbe"), ("Startup", "startupProbe")] {
+    for (name, key) in
+        [("Liveness", "livenessProbe"), ("Readiness", "readinessProbe"), ("Startup", "startupProbe")]
+    {
         if let Some(probe) = own[key].as_object() {
             page.line(name, &probe_words(probe));
         }
@@ -224,7 +230,11 @@ fn variable(own: &Value) -> String {
     let name = text(own, "/name");
     let of = |what: &str, kind: &str| {
         let from = own.pointer(&format!("/valueFrom/{what}"))?;
-        Some(format!("{name}:  <set to the key '{}' in {kind} '{}'>", text(from, "/key"), text(from, "/name")))
+        Some(format!(
+            "{name}:  <set to the key '{}' in {kind} '{}'>",
+            text(from, "/key"),
+            text(from, "/name")
+        ))
     };
     let field = || {
         let path = own.pointer("/valueFrom/fieldRef/fieldPath").and_then(Value::as_str)?;
@@ -253,14 +263,18 @@ fn mount(own: &Value) -> String {
 fn conditions(page: &mut Page, pod: &Value) {
     let rows: Vec<Vec<String>> = list(pod, "/status/conditions")
         .iter()
-        .map(|own| vec![text(own, "/type"), text(own, "/status"), text(own, "/reason"), text(own, "/message")])
+        .map(|own| {
+            vec![text(own, "/type"), text(own, "/status"), text(own, "/reason"), text(own, "/message")]
+        })
         .collect();
     (page.indent, page.width) = (0, 17);
     if rows.is_empty() {
         return page.line("Conditions", "");
     }
     page.head("Conditions");
-    page.lines.extend(columns(&["Type", "Status", "Reason", "Message"], &rows).iter().map(|line| format!("  {line}")));
+    page.lines.extend(
+        columns(&["Type", "Status", "Reason", "Message"], &rows).iter().map(|line| format!("  {line}")),
+    );
 }
 
 fn volumes(page: &mut Page, pod: &Value) {
@@ -317,7 +331,13 @@ pub(crate) fn events(pod: &Value, all: &[Value], now: SystemTime) -> Vec<String>
             let times = event["count"].as_u64().filter(|count| *count > 1);
             let times = times.map(|count| format!(" (x{count})")).unwrap_or_default();
             let kind = if event["isWarning"] == true { "Warning" } else { "Normal" };
-            vec![kind.to_owned(), text(event, "/reason"), format!("{}{times}", since(event)), "edgecore".to_owned(), text(event, "/message")]
+            vec![
+                kind.to_owned(),
+                text(event, "/reason"),
+                format!("{}{times}", since(event)),
+                "edgecore".to_owned(),
+                text(event, "/message"),
+            ]
         })
         .collect();
     if rows.is_empty() {

@@ -57,7 +57,8 @@ pub(crate) async fn view(node: &OfNode, namespace: &str, name: &str) -> Result<V
     let (views, more) = views(node).await?;
     let found = views.into_iter().find(|own| own["namespace"] == namespace && own["name"] == name);
     found.with_context(|| {
-        let beside = if more > 0 { format!(" or is among the {more} beyond the first 512") } else { String::new() };
+        let beside =
+            if more > 0 { format!(" or is among the {more} beyond the first 512") } else { String::new() };
         format!("device {name:?} of namespace {namespace} is not on this node{beside}")
     })
 }
@@ -118,7 +119,9 @@ pub(crate) async fn get(order: &GetDevices, now: SystemTime, say: &mut dyn FnMut
             say(document(shape, found, which.names.len() == 1)?);
         }
         Some(Shape::Name) => {
-            found.iter().for_each(|own| say(format!("device.devices.kubeedge.io/{}", text(own, "/metadata/name"))));
+            found
+                .iter()
+                .for_each(|own| say(format!("device.devices.kubeedge.io/{}", text(own, "/metadata/name"))));
         }
         None | Some(Shape::Wide) if found.is_empty() => say(which.nothing()),
         None => table(&found, which.all_namespaces, false, now).into_iter().for_each(&mut *say),
@@ -170,7 +173,11 @@ fn problems(view: &Value) -> Vec<String> {
     is_news.then_some(reason).into_iter().chain(told).collect()
 }
 
-pub(crate) async fn describe(order: &DescribeDevices, now: SystemTime, say: &mut dyn FnMut(String)) -> Result<()> {
+pub(crate) async fn describe(
+    order: &DescribeDevices,
+    now: SystemTime,
+    say: &mut dyn FnMut(String),
+) -> Result<()> {
     let which = &order.which;
     let (all, more) = objects(&which.node).await?;
     let found = which.of("device", all)?;

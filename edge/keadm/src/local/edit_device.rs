@@ -51,9 +51,13 @@ pub(crate) async fn edit(order: &EditDevice, say: &mut dyn FnMut(String)) -> Res
     let mut refused = Vec::new();
     for (property, value) in changed {
         let body = json!({ "property": property, "value": value }).to_string();
-        let (status, said) = node_socket::post(&order.node, &format!("/devicedesired/{namespace}/{name}"), body).await?;
+        let (status, said) =
+            node_socket::post(&order.node, &format!("/devicedesired/{namespace}/{name}"), body).await?;
         match (status, value.is_empty()) {
-            (200, false) => say(format!("device/{name}: `{property}` should be `{}` until the cloud's value changes", plain(&value))),
+            (200, false) => say(format!(
+                "device/{name}: `{property}` should be `{}` until the cloud's value changes",
+                plain(&value)
+            )),
             (200, true) => say(format!("device/{name}: `{property}` should be what the cloud says")),
             _ => refused.push(format!("`{property}` is not set: {said}")),
         }
@@ -73,8 +77,9 @@ fn desired(device: &Value) -> BTreeMap<String, String> {
 fn by_flags(set: &[String]) -> Result<BTreeMap<String, String>> {
     let mut after = BTreeMap::new();
     for text in set {
-        let (property, value) =
-            text.split_once('=').with_context(|| format!("`{}` is not PROPERTY=VALUE", text.escape_debug()))?;
+        let (property, value) = text
+            .split_once('=')
+            .with_context(|| format!("`{}` is not PROPERTY=VALUE", text.escape_debug()))?;
         if after.insert(property.to_owned(), value.to_owned()).is_some() {
             bail!("`{property}` is there twice");
         }
@@ -83,8 +88,12 @@ fn by_flags(set: &[String]) -> Result<BTreeMap<String, String>> {
 }
 
 /// What is other than before.
-fn changes(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Result<Vec<(String, String)>> {
-    let unknown: Vec<&str> = after.keys().filter(|name| !before.contains_key(*name)).map(String::as_str).collect();
+fn changes(
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> Result<Vec<(String, String)>> {
+    let unknown: Vec<&str> =
+        after.keys().filter(|name| !before.contains_key(*name)).map(String::as_str).collect();
     if !unknown.is_empty() {
         let known = before.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         bail!(
@@ -143,12 +152,15 @@ fn by_editor(device: &Value, before: &BTreeMap<String, String>) -> Result<BTreeM
 
 /// $KUBE_EDITOR, else $EDITOR, else vi; its words are arguments, and there is no shell.
 fn run_editor(file: &Path) -> Result<()> {
-    let named = ["KUBE_EDITOR", "EDITOR"].into_iter().find_map(|name| std::env::var(name).ok().filter(|own| !own.is_empty()));
+    let named = ["KUBE_EDITOR", "EDITOR"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|own| !own.is_empty()));
     let named = named.unwrap_or_else(|| "vi".to_owned());
     let mut words = named.split_whitespace();
     let program = words.next().context("$EDITOR names no program")?;
     let ended = Command::new(program).args(words).arg(file).status();
-    let ended = ended.with_context(|| format!("cannot run `{program}`: set EDITOR, or use --set PROPERTY=VALUE"))?;
+    let ended =
+        ended.with_context(|| format!("cannot run `{program}`: set EDITOR, or use --set PROPERTY=VALUE"))?;
     if !ended.success() {
         bail!("`{program}` ends with {ended}: nothing is changed");
     }
@@ -160,7 +172,9 @@ mod tests {
     use super::*;
 
     fn before() -> BTreeMap<String, String> {
-        [("level", "42"), ("mode", ""), ("on", "true")].map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+        [("level", "42"), ("mode", ""), ("on", "true")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
     }
 
     #[test]
@@ -184,7 +198,11 @@ mod tests {
         assert!(said("x").contains("no `desired`"));
         let unknown = by_flags(&["speed=1".to_owned()]).unwrap();
         let said = changes(&before(), &unknown).unwrap_err().to_string();
-        assert!(said.contains("no property speed; it has level, mode, on") && said.contains("kubectl edit device"), "{said}");
+        assert!(
+            said.contains("no property speed; it has level, mode, on")
+                && said.contains("kubectl edit device"),
+            "{said}"
+        );
         assert!(by_flags(&["speed".to_owned()]).is_err());
     }
 }

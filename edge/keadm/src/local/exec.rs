@@ -73,7 +73,10 @@ pub(crate) async fn exec(order: &Exec) -> Result<()> {
     let asks = || format!("the container runtime at {endpoint}");
     let id = running(&runtime, &text(&pod, "/metadata/uid"), &container).await.with_context(asks)?;
     let id = id.with_context(|| {
-        format!("container {container:?} of pod {:?} does not run: `keadm ctl describe pod {0} -n {}` says why", order.pod, order.namespace)
+        format!(
+            "container {container:?} of pod {:?} does not run: `keadm ctl describe pod {0} -n {}` says why",
+            order.pod, order.namespace
+        )
     })?;
     let limit = Duration::from_secs(order.timeout_seconds.into());
     let ended = runtime.exec_sync_whole(&id, order.command.clone(), limit).await.with_context(asks)?;
@@ -81,7 +84,10 @@ pub(crate) async fn exec(order: &Exec) -> Result<()> {
     let _ = std::io::stdout().write_all(&ended.stdout);
     let _ = std::io::stderr().write_all(&ended.stderr);
     if ended.stdout.len().max(ended.stderr.len()) >= OUTPUT_MAX {
-        let _ = writeln!(std::io::stderr(), "keadm: it has printed more than the 16 MiB that the runtime hands on");
+        let _ = writeln!(
+            std::io::stderr(),
+            "keadm: it has printed more than the 16 MiB that the runtime hands on"
+        );
     }
     match ended.exit_code {
         0 => Ok(()),
@@ -98,6 +104,7 @@ async fn running(runtime: &dyn Runtime, uid: &str, name: &str) -> Result<Option<
         ..ContainerFilter::default()
     };
     let found = runtime.list_containers(filter).await?;
-    let newest = found.into_iter().max_by_key(|own| own.metadata.as_ref().map_or(0, |metadata| metadata.attempt));
+    let newest =
+        found.into_iter().max_by_key(|own| own.metadata.as_ref().map_or(0, |metadata| metadata.attempt));
     Ok(newest.map(|own| own.id))
 }

@@ -88,7 +88,11 @@ fn row(pod: &Value, with_namespace: bool, is_wide: bool, now: SystemTime) -> Vec
     row
 }
 
-pub(crate) async fn describe(order: &DescribePods, now: SystemTime, say: &mut dyn FnMut(String)) -> Result<()> {
+pub(crate) async fn describe(
+    order: &DescribePods,
+    now: SystemTime,
+    say: &mut dyn FnMut(String),
+) -> Result<()> {
     let which = &order.which;
     let found = which.of("pod", pods(&which.node).await?)?;
     if found.is_empty() {
@@ -133,7 +137,10 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         assert_eq!(
             table(&[pod.clone()], true, false, now),
-            ["NAMESPACE   NAME   READY   STATUS    RESTARTS   AGE", "shop        till   1/1     Running   0          2m40s"]
+            [
+                "NAMESPACE   NAME   READY   STATUS    RESTARTS   AGE",
+                "shop        till   1/1     Running   0          2m40s"
+            ]
         );
         assert_eq!(
             table(&[pod], false, true, now)[1],

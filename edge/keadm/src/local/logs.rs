@@ -69,7 +69,11 @@ fn since(text: &str) -> Result<Duration, String> {
         seconds = number.checked_mul(unit).and_then(|more| seconds.checked_add(more)).ok_or_else(wrong)?;
         rest = more.get(1..).unwrap_or_default();
     }
-    if seconds == 0 || seconds > u64::from(u32::MAX) { Err(wrong()) } else { Ok(Duration::from_secs(seconds)) }
+    if seconds == 0 || seconds > u64::from(u32::MAX) {
+        Err(wrong())
+    } else {
+        Ok(Duration::from_secs(seconds))
+    }
 }
 
 impl Logs {
@@ -77,7 +81,9 @@ impl Logs {
     fn path(&self, container: &str) -> Result<String> {
         for part in [&self.namespace, &self.pod, container] {
             // Names of objects have nothing that a path has to be kept from.
-            if part.is_empty() || !part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte)) {
+            if part.is_empty()
+                || !part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+            {
                 bail!("`{}` is no name of a pod, a namespace or a container", part.escape_debug());
             }
         }
@@ -134,14 +140,32 @@ mod tests {
     #[test]
     fn flags_are_a_kubelets_parameters() {
         assert_eq!(path(&["till"]).unwrap(), "/containerLogs/default/till/c?");
-        let all = ["till", "-n", "shop", "-f", "-p", "--timestamps", "--tail", "3", "--since=1h5s", "--limit-bytes=9"];
+        let all = [
+            "till",
+            "-n",
+            "shop",
+            "-f",
+            "-p",
+            "--timestamps",
+            "--tail",
+            "3",
+            "--since=1h5s",
+            "--limit-bytes=9",
+        ];
         assert_eq!(
             path(&all).unwrap(),
             "/containerLogs/shop/till/c?follow=true&previous=true&timestamps=true&tailLines=3&sinceSeconds=3605&limitBytes=9"
         );
         let time = path(&["till", "--since-time=2026-11-28T11:00:00+01:00", "--tail=-1"]).unwrap();
         assert!(time.ends_with("?sinceTime=2026-11-28T10:00:00Z"), "{time}");
-        for wrong in [&["till", "--since=5"][..], &["till", "--since=0s"], &["till", "--since=s"], &["a/b"], &["a?x"], &[""]] {
+        for wrong in [
+            &["till", "--since=5"][..],
+            &["till", "--since=0s"],
+            &["till", "--since=s"],
+            &["a/b"],
+            &["a?x"],
+            &[""],
+        ] {
             assert!(path(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -14,7 +14,7 @@ const PODS_MAX: usize = 64 << 20;
 
 /// Which objects are meant.
 #[derive(Args)]
-pub struct Which {
+pub(crate) struct Which {
     /// Their names; all if left out
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
@@ -41,7 +41,9 @@ impl Which {
         if !self.names.is_empty() && (self.all_namespaces || self.selector.is_some()) {
             bail!("a name goes with neither --all-namespaces nor --selector");
         }
-        all.sort_by_cached_key(|object| (text(object, "/metadata/namespace"), text(object, "/metadata/name")));
+        all.sort_by_cached_key(|object| {
+            (text(object, "/metadata/namespace"), text(object, "/metadata/name"))
+        });
         all.retain(|object| self.all_namespaces || text(object, "/metadata/namespace") == self.namespace);
         if let Some(selector) = &self.selector {
             let selector = selector::parse(selector)?;
@@ -111,9 +113,10 @@ pub(crate) async fn pods(node: &OfNode) -> Result<Vec<Value>> {
 /// # Errors
 /// When edgecore does not answer at its socket, or has no such pod.
 pub(crate) async fn pod(node: &OfNode, namespace: &str, name: &str) -> Result<Value> {
-    let found = pods(node).await?.into_iter().find(|pod| {
-        text(pod, "/metadata/namespace") == namespace && text(pod, "/metadata/name") == name
-    });
+    let found = pods(node)
+        .await?
+        .into_iter()
+        .find(|pod| text(pod, "/metadata/namespace") == namespace && text(pod, "/metadata/name") == name);
     found.with_context(|| format!("pod {name:?} of namespace {namespace} is not on this node"))
 }
 
@@ -127,7 +130,11 @@ pub(crate) fn container(pod: &Value, named: Option<&str>) -> Result<(String, Opt
         LISTS.iter().flat_map(|of| list(pod, of)).map(|container| text(container, "/name")).collect();
     if let Some(name) = named {
         if !all.iter().any(|own| own == name) {
-            bail!("container {name:?} is not one of pod {}: it has {}", text(pod, "/metadata/name"), all.join(", "));
+            bail!(
+                "container {name:?} is not one of pod {}: it has {}",
+                text(pod, "/metadata/name"),
+                all.join(", ")
+            );
         }
         return Ok((name.to_owned(), None));
     }
@@ -168,7 +175,10 @@ mod tests {
         assert_eq!(names(&["-A"]).unwrap(), ["db", "web", "till"]);
         assert_eq!(names(&["-A", "-l", "app=a"]).unwrap(), ["db", "till"]);
         assert_eq!(names(&["web"]).unwrap(), ["web"]);
-        assert_eq!(names(&["till", "web"]).unwrap_err(), "pod \"till\" of namespace default is not on this node");
+        assert_eq!(
+            names(&["till", "web"]).unwrap_err(),
+            "pod \"till\" of namespace default is not on this node"
+        );
         assert!(names(&["web", "-A"]).unwrap_err().contains("goes with neither"));
     }
 

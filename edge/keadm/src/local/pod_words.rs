@@ -26,9 +26,8 @@ pub(crate) fn words(pod: &Value, now: SystemTime) -> Words {
         "Unknown".clone_into(&mut reason);
     }
     let inits = list(pod, "/spec/initContainers");
-    let is_sidecar = |name: &Value| {
-        inits.iter().any(|init| init["name"] == *name && init["restartPolicy"] == "Always")
-    };
+    let is_sidecar =
+        |name: &Value| inits.iter().any(|init| init["name"] == *name && init["restartPolicy"] == "Always");
     let mut counts = Counts::default();
     let mut of_sidecars = Counts::default();
     let mut ready = 0;
@@ -186,16 +185,26 @@ mod tests {
             of(one.clone(), json!({"phase": "Running", "containerStatuses": [running]})),
             said("1/1", "Running", "2 (40s ago)")
         );
-        let waiting = json!({"name": "c", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 1});
+        let waiting =
+            json!({"name": "c", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 1});
         assert_eq!(
             of(one.clone(), json!({"phase": "Running", "containerStatuses": [waiting]})),
             said("0/1", "CrashLoopBackOff", "1")
         );
         let ended = |state: Value| json!({"phase": "Failed", "containerStatuses": [{"name": "c", "state": {"terminated": state}}]});
         assert_eq!(of(one.clone(), ended(json!({"exitCode": 3}))), said("0/1", "ExitCode:3", "0"));
-        assert_eq!(of(one.clone(), ended(json!({"exitCode": 137, "signal": 9}))), said("0/1", "Signal:9", "0"));
-        assert_eq!(of(one.clone(), ended(json!({"exitCode": 1, "reason": "Error"}))), said("0/1", "Error", "0"));
-        assert_eq!(of(one.clone(), json!({"phase": "Failed", "reason": "Evicted"})), said("0/1", "Evicted", "0"));
+        assert_eq!(
+            of(one.clone(), ended(json!({"exitCode": 137, "signal": 9}))),
+            said("0/1", "Signal:9", "0")
+        );
+        assert_eq!(
+            of(one.clone(), ended(json!({"exitCode": 1, "reason": "Error"}))),
+            said("0/1", "Error", "0")
+        );
+        assert_eq!(
+            of(one.clone(), json!({"phase": "Failed", "reason": "Evicted"})),
+            said("0/1", "Evicted", "0")
+        );
         assert_eq!(of(one, Value::Null), said("0/1", "Unknown", "0"));
     }
 
@@ -204,11 +213,14 @@ mod tests {
         let spec = json!({"containers": [{"name": "c"}],
             "initContainers": [{"name": "side", "restartPolicy": "Always"}, {"name": "i"}]});
         let side = json!({"name": "side", "ready": true, "started": true, "restartCount": 1, "state": {"running": {}}});
-        let status = |init: Value| json!({"phase": "Pending", "initContainerStatuses": [side, init],
-            "containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "PodInitializing"}}}]});
+        let status = |init: Value| {
+            json!({"phase": "Pending", "initContainerStatuses": [side, init],
+            "containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "PodInitializing"}}}]})
+        };
         let running = json!({"name": "i", "state": {"running": {}}});
         assert_eq!(of(spec.clone(), status(running)), said("1/2", "Init:1/2", "1"));
-        let failed = json!({"name": "i", "restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}});
+        let failed =
+            json!({"name": "i", "restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}});
         assert_eq!(of(spec.clone(), status(failed)), said("1/2", "Init:CrashLoopBackOff", "5"));
         let done = json!({"name": "i", "restartCount": 4, "state": {"terminated": {"exitCode": 0}}});
         assert_eq!(of(spec, status(done)), said("1/2", "PodInitializing", "1"));
@@ -223,8 +235,17 @@ mod tests {
     #[test]
     fn spans_are_kubectls() {
         for (seconds, text) in [
-            (119, "119s"), (120, "2m"), (185, "3m5s"), (600, "10m"), (10_800, "3h"), (10_860, "3h1m"),
-            (90_000, "25h"), (172_800, "2d"), (180_000, "2d2h"), (864_000, "10d"), (63_072_000, "2y"),
+            (119, "119s"),
+            (120, "2m"),
+            (185, "3m5s"),
+            (600, "10m"),
+            (10_800, "3h"),
+            (10_860, "3h1m"),
+            (90_000, "25h"),
+            (172_800, "2d"),
+            (180_000, "2d2h"),
+            (864_000, "10d"),
+            (63_072_000, "2y"),
         ] {
             assert_eq!(span(seconds), text);
         }

@@ -21,7 +21,8 @@ pub struct RestartPods {
 
 pub(crate) async fn restart(order: &RestartPods, say: &mut dyn FnMut(String)) -> Result<()> {
     let is_name = |name: &str| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
     if !is_name(&order.namespace) {
         bail!("`{}` is no namespace", order.namespace.escape_debug());

@@ -97,7 +97,10 @@ fn label_key(key: &str, text: &str) -> Result<String> {
 }
 
 fn no_selector<T>(text: &str) -> Result<T> {
-    bail!("`{}` is no label selector: KEY=VALUE, KEY!=VALUE, KEY in (A,B), KEY notin (A,B), KEY or !KEY, with commas between", text.escape_debug())
+    bail!(
+        "`{}` is no label selector: KEY=VALUE, KEY!=VALUE, KEY in (A,B), KEY notin (A,B), KEY or !KEY, with commas between",
+        text.escape_debug()
+    )
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::node_socket::for_terminal;
 
 /// `-o`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// More columns
     Wide,
     /// The objects, as JSON
@@ -48,7 +48,9 @@ pub(crate) fn plain(text: &str) -> String {
 pub(crate) fn document(shape: Shape, mut objects: Vec<Value>, is_named: bool) -> Result<String> {
     let document = match (is_named, objects.len()) {
         (true, 1) => objects.remove(0),
-        _ => json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": "" }, "items": objects }),
+        _ => {
+            json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": "" }, "items": objects })
+        }
     };
     Ok(match shape {
         Shape::Yaml => for_terminal(&serde_saphyr::to_string(&document)?),
@@ -62,7 +64,10 @@ mod tests {
 
     #[test]
     fn columns_are_kubectls() {
-        let rows = [vec!["till".to_owned(), "1/1".to_owned()], vec!["a\u{1b}[2J-long-one".to_owned(), "0/1".to_owned()]];
+        let rows = [
+            vec!["till".to_owned(), "1/1".to_owned()],
+            vec!["a\u{1b}[2J-long-one".to_owned(), "0/1".to_owned()],
+        ];
         assert_eq!(
             columns(&["NAME", "READY"], &rows),
             ["NAME            READY", "till            1/1", "a[2J-long-one   0/1"]
