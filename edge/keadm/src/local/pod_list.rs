@@ -56,7 +56,9 @@ impl Which {
         let missing: Vec<&str> =
             self.names.iter().filter(|name| !there.contains(*name)).map(String::as_str).collect();
         if !missing.is_empty() {
-            bail!("{kind} {} of namespace {} not on this node", sentence_list(&missing), self.namespace);
+            let names = missing.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+            let are = if missing.len() > 1 { "are" } else { "is" };
+            bail!("{kind} {names} of namespace {} {are} not on this node", self.namespace);
         }
         all.retain(|object| self.names.contains(&text(object, "/metadata/name")));
         Ok(all)
@@ -69,11 +71,6 @@ impl Which {
             false => format!("No resources found in {} namespace.", self.namespace),
         }
     }
-}
-
-fn sentence_list(names: &[&str]) -> String {
-    let names = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-    if names.contains(", ") { format!("{names} are") } else { format!("{names} is") }
 }
 
 /// A text of an object; empty: there is none.
