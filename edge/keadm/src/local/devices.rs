@@ -49,18 +49,37 @@ async fn views(node: &OfNode) -> Result<(Vec<Value>, usize)> {
     Ok((views, more))
 }
 
-/// One of them.
+/// One of them, with all properties that its Device names.
 ///
 /// # Errors
 /// When edgecore does not answer at its socket, or has no such device.
 pub(crate) async fn view(node: &OfNode, namespace: &str, name: &str) -> Result<Value> {
-    let (views, more) = views(node).await?;
-    let found = views.into_iter().find(|own| own["namespace"] == namespace && own["name"] == name);
+    let (objects, more) = objects(node).await?;
+    let is_it = |own: &Value| own["view"]["namespace"] == namespace && own["view"]["name"] == name;
+    let found = objects.into_iter().find(is_it).map(|mut object| object["view"].take());
     found.with_context(|| {
         let beside =
             if more > 0 { format!(" or is among the {more} beyond the first 512") } else { String::new() };
         format!("device {name:?} of namespace {namespace} is not on this node{beside}")
     })
+}
+
+/// Adds the properties that the Device names and nobody has said a value of yet.
+fn complete(view: &mut Value, object: &Value) {
+    let in_all = view["propertiesInAll"].as_u64().and_then(|all| usize::try_from(all).ok());
+    let Some(known) = view["properties"].as_array_mut() else { return };
+    // What is not shown of a device with very many is not taken for silent.
+    if in_all != Some(known.len()) {
+        return;
+    }
+    for property in list(object, "/spec/properties") {
+        if !known.iter().any(|own| own["name"] == property["name"]) {
+            known.push(json!({ "name": property["name"] }));
+        }
+    }
+    known.sort_by_cached_key(|own| text(own, "/name"));
+    let all = known.len();
+    view["propertiesInAll"] = all.into();
 }
 
 /// The Devices as objects: what the store has, with the twin in `status` as a DeviceStatus has it.
@@ -72,13 +91,14 @@ async fn objects(node: &OfNode) -> Result<(Vec<Value>, usize)> {
         .into_iter()
         .filter_map(|row| serde_json::from_slice(&row.value?).ok())
         .collect();
-    let of = |view: Value| {
+    let of = |mut view: Value| {
         let same = |own: &&Value| {
             own["metadata"]["namespace"] == view["namespace"] && own["metadata"]["name"] == view["name"]
         };
         // One that its mapper or an MQTT client has told of alone is in no store as an object.
         let made = || json!({ "metadata": { "namespace": view["namespace"], "name": view["name"] } });
         let mut object = stored.iter().find(same).cloned().unwrap_or_else(made);
+        complete(&mut view, &object);
         object["apiVersion"] = API_VERSION.into();
         object["kind"] = "Device".into();
         object["status"] = status(&view);
@@ -279,6 +299,22 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted}\n---\n{text}");
         }
+    }
+
+    #[test]
+    fn a_property_of_which_nobody_has_said_anything_is_there() {
+        let mut object = device();
+        object["spec"]["properties"] = json!([{"name": "fill"}, {"name": "mode"}]);
+        let mut view = object["view"].clone();
+        complete(&mut view, &object);
+        assert_eq!(list(&view, "/properties").len(), 2, "of one that is not shown whole nothing is known");
+        view["propertiesInAll"] = 2.into();
+        complete(&mut view, &object);
+        let names: Vec<String> = list(&view, "/properties").iter().map(|own| text(own, "/name")).collect();
+        assert_eq!(
+            (names, &view["propertiesInAll"]),
+            (vec!["fill".into(), "level".into(), "mode".into()], &json!(3))
+        );
     }
 
     #[test]
