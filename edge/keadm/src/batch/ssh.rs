@@ -71,8 +71,6 @@ impl Programs {
                 .env(PASSWORD, password);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        // Ctrl-C is for keadm, which ends them.
-        command.process_group(0);
         command
     }
 }
