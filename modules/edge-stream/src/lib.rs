@@ -43,6 +43,7 @@ mod error;
 mod events;
 mod handler;
 mod health;
+mod http_reply;
 mod link_calls;
 mod local_server;
 mod log;

@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::answer::{Body, Reply};
 use crate::error::Refusal;
 use crate::handler::{Kubelet, LONGEST};
-use crate::local_server::http_answer;
+use crate::http_reply::http_answer;
 use crate::log::copy::LogError;
 use crate::log::instance::Instance;
 use crate::log::options::LogOptions;

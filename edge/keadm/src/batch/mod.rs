@@ -5,6 +5,7 @@
 //! code is 1 if a node failed.
 
 mod file;
+mod news;
 mod node;
 mod package;
 mod ssh;
@@ -21,10 +22,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use beehive::Env;
 use clap::{Args, Subcommand};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use file::BatchNode;
+use news::{News, Steps};
 use node::Tools;
 pub use ssh::answer_ssh;
 
@@ -51,12 +52,6 @@ enum OtherBatch {
         #[arg(short = 'o', long, default_value = "config.yaml")]
         output: PathBuf,
     },
-}
-
-/// A node that is at work, or has ended.
-enum News {
-    Step(String, String),
-    Ended { name: String, outcome: Result<()>, said: String, seconds: u64 },
 }
 
 /// Does what the file says on its nodes, so many at once, and says what became of each.
@@ -94,14 +89,14 @@ async fn run_all(
     tools: &Tools,
     say: &mut dyn FnMut(String),
 ) -> Result<Vec<(String, String)>> {
-    let (news, mut heard) = mpsc::unbounded_channel();
+    let (news, mut heard) = news::channel();
     let (mut running, mut failed) = (JoinSet::new(), Vec::new());
     loop {
         while running.len() < at_once
             && let Some(node) = waiting.pop_front()
         {
-            let (tools, news) = (tools.clone(), news.clone());
-            running.spawn_local(async move { run_one(&node, &tools, &news).await });
+            let (tools, steps) = (tools.clone(), Steps { name: node.name.clone(), news: news.clone() });
+            running.spawn_local(async move { run_one(&node, &tools, &steps).await });
         }
         tokio::select! {
             biased;
@@ -118,19 +113,16 @@ async fn run_all(
     Ok(failed)
 }
 
-async fn run_one(node: &BatchNode, tools: &Tools, news: &mpsc::UnboundedSender<News>) {
+async fn run_one(node: &BatchNode, tools: &Tools, steps: &Steps) {
     let begun = tools.env.now();
-    let name = &node.name;
-    // Who listens is there until all have ended.
-    let mut step = |what: String| drop(news.send(News::Step(name.clone(), what)));
-    let (outcome, said) = node::run(node, tools, &mut step).await;
+    let (outcome, said) = node::run(node, tools, steps).await;
     let seconds = tools.env.now().since(begun).as_secs();
-    let _ = news.send(News::Ended { name: name.clone(), outcome, said, seconds });
+    let _ = steps.news.send(News::Ended { name: node.name.clone(), outcome, said, seconds }).await;
 }
 
 fn tell(news: News, failed: &mut Vec<(String, String)>, say: &mut dyn FnMut(String)) {
     match news {
-        News::Step(name, what) => say(format!("[{name}] {what}")),
+        News::Step { name, what } => say(format!("[{name}] {what}")),
         News::Ended { name, outcome, said, seconds } => {
             said.lines().for_each(|line| say(format!("[{name}] | {line}")));
             match outcome {

@@ -17,7 +17,7 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 use crate::pod::pod_view::pod_view;
 use crate::pod::preemption::PREEMPTED;
-use crate::pod::restart_asked;
+use crate::pod::restart_refused;
 use crate::runtime::pods::ListedPod;
 use crate::store::ChangedObjects;
 
@@ -102,7 +102,7 @@ impl PodManager {
             return Err("it is not on this node".to_owned());
         };
         let update = pod.entry.update();
-        restart_asked::check(&update.pod, &update.intent)?;
+        restart_refused::check(&update.pod, &update.intent)?;
         if pod.entry.is_quiet() {
             return Err("nothing of it runs".to_owned());
         }

@@ -54,6 +54,7 @@ pub(crate) mod resource_demand;
 pub(crate) mod restart_all;
 pub(crate) mod restart_asked;
 pub(crate) mod restart_policy;
+pub(crate) mod restart_refused;
 pub(crate) mod restart_rule;
 pub(crate) mod running_actions;
 pub(crate) mod runtime_status;

@@ -10,34 +10,10 @@ use beehive::Moment;
 
 use crate::pod::action::StopReason;
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
-use crate::pod::plan::Intent;
 use crate::pod::planned::Plan;
-use crate::pod::restart_policy::begins_always;
 use crate::pod::stopping::stop;
 use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::{RuntimeContainer, RuntimePod};
-
-/// Why a pod cannot begin again, for who asks.
-///
-/// # Errors
-/// That.
-pub(crate) fn check(pod: &ParsedPod, intent: &Intent) -> Result<(), String> {
-    match intent {
-        Intent::Run if pod.is_terminating() => return Err("it is being deleted".to_owned()),
-        Intent::Run => {}
-        Intent::Terminate => return Err("it is being deleted".to_owned()),
-        Intent::Fail { reason, .. } => return Err(format!("it has failed ({reason})")),
-        Intent::Hold { reason, .. } => return Err(format!("it is held ({reason})")),
-    }
-    let mut main = pod.spec().containers.iter();
-    match main.find(|container| !begins_always(pod, container)) {
-        Some(container) => Err(format!(
-            "its policy would not begin container {} again (restartPolicy is not Always): delete the pod, if another is to be made",
-            container.name
-        )),
-        None => Ok(()),
-    }
-}
 
 /// The containers that run now and are to begin again, by their ids: main ones and sidecars. An init container that is at its work
 /// begins the pod already.
@@ -80,7 +56,7 @@ pub(crate) fn plan(
 mod tests {
     use std::time::Duration;
 
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::pod::action::Action;
@@ -139,22 +115,5 @@ mod tests {
         let mut again = all(&[]);
         again.containers.push(instance(&pod, "c", "s", 1, RuntimeState::Running));
         assert_eq!(stopped(&pod, &again, &state), None);
-    }
-
-    #[test]
-    fn a_pod_that_would_not_begin_again_is_refused_with_the_container() {
-        let check = |spec: Value, intent: &Intent| check(&pod(spec), intent).unwrap_err();
-        let once =
-            |policy: &str| json!({"restartPolicy": policy, "containers": [{"name": "c", "image": "x"}]});
-        for policy in ["Never", "OnFailure"] {
-            let said = check(once(policy), &Intent::Run);
-            assert!(said.contains("would not begin container c again"), "{said}");
-        }
-        let failed = Intent::Fail { reason: "Evicted".to_owned(), message: String::new() };
-        assert_eq!(check(once("Always"), &failed), "it has failed (Evicted)");
-        assert_eq!(check(once("Always"), &Intent::Terminate), "it is being deleted");
-        assert_eq!(super::check(&pod(once("Always")), &Intent::Run), Ok(()));
-        let own = json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "x", "restartPolicy": "Always"}]});
-        assert_eq!(super::check(&pod(own), &Intent::Run), Ok(()));
     }
 }
