@@ -173,7 +173,7 @@ fn ten_nodes_join_three_at_once_and_no_word_is_changed_or_shown_on_the_way() {
         );
         let auth = if number % 2 == 0 { sshd.by_key() } else { password(PASSWORD) };
         let node = sshd.node(&format!("edge-{number}"), &command, &auth, &sshd.known("known"));
-        write!(nodes, "{node}    copyFrom: {}\n", sshd.at("files").display()).unwrap();
+        writeln!(nodes, "{node}    copyFrom: {}", sshd.at("files").display()).unwrap();
     }
     let output = sshd.batch(&nodes, "maxRunNum: 3\n");
     let said = text(&output);

@@ -136,7 +136,7 @@ mod tests {
                 "containerStatuses": [{"name": "c", "ready": true, "state": {"running": {}}}]}});
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         assert_eq!(
-            table(&[pod.clone()], true, false, now),
+            table(std::slice::from_ref(&pod), true, false, now),
             [
                 "NAMESPACE   NAME   READY   STATUS    RESTARTS   AGE",
                 "shop        till   1/1     Running   0          2m40s"
