@@ -169,7 +169,7 @@ fn ten_nodes_join_three_at_once_and_no_word_is_changed_or_shown_on_the_way() {
     let mut nodes = String::new();
     for number in 0..10 {
         let command = format!(
-            r#"'{{{{.cmd}}}} --set "labels=it''s \$HOME; \`id\` & more" "" "\\\\" "*" -n "a  b|c>d" --edgenode-name=edge-{number} --token={{{{.token}}}}'"#
+            r#"'{{{{.cmd}}}} --set "labels=it''s \$HOME; \`id\` & more" "" "\\" "*" -n "a  b|c>d" --edgenode-name=edge-{number} --token={{{{.token}}}}'"#
         );
         let auth = if number % 2 == 0 { sshd.by_key() } else { password(PASSWORD) };
         let node = sshd.node(&format!("edge-{number}"), &command, &auth, &sshd.known("known"));
