@@ -86,6 +86,16 @@ pub(crate) async fn copy(
     beside(exchange, connection).await
 }
 
+/// What is told of an answer that is none.
+pub(crate) fn refusal(status: u16, said: &str) -> anyhow::Error {
+    match said {
+        "404 page not found" => anyhow::anyhow!(
+            "the edgecore that runs does not know this verb yet: it is older than this keadm (`systemctl restart edgecore`, if it was exchanged)"
+        ),
+        said => anyhow::anyhow!("edgecore says {status}: {said}"),
+    }
+}
+
 async fn ask_node(
     node: &OfNode,
     method: Method,

@@ -140,6 +140,13 @@ impl Sshd {
     }
 
     fn batch(&self, nodes: &str, more: &str) -> Output {
+        self.write(nodes, more);
+        let mut keadm = Command::new(env!("CARGO_BIN_EXE_keadm"));
+        keadm.args(["batch", "-c"]).arg(self.at("batch.yaml")).output().unwrap()
+    }
+
+    /// The file.
+    fn write(&self, nodes: &str, more: &str) {
         let arguments = format!("cmdTplArgs: {{cmd: 'join -e h:1', token: {TOKEN}}}");
         let file = format!(
             "keadm:\n  offlinePackageDir: {}\n  {arguments}\nnodes:\n{nodes}{more}",
@@ -148,8 +155,6 @@ impl Sshd {
         std::fs::write(self.at("batch.yaml"), file).unwrap();
         std::fs::set_permissions(self.at("batch.yaml"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
             .unwrap();
-        let mut keadm = Command::new(env!("CARGO_BIN_EXE_keadm"));
-        keadm.args(["batch", "-c"]).arg(self.at("batch.yaml")).output().unwrap()
     }
 }
 
@@ -275,6 +280,46 @@ fn each_node_that_fails_is_named_with_why_and_the_others_are_done() {
                 .is_ok_and(|text| text.contains(sshd.at("log").to_str().unwrap()))
     });
     assert!(!left, "a folder stays on a node");
+}
+
+/// keadm itself on the other machine, and CloudCore's enrolment.
+#[actix_rt::test]
+async fn nodes_join_by_the_real_keadm_with_a_token_that_no_command_line_has() {
+    let sshd = Sshd::start();
+    let env = beehive::Env::real();
+    let api = harness::StandAlone::start(&env).await;
+    let cloud = harness::EnrolmentCloud::start(api.client(), &env).await;
+    let token = keadm::get_token(api.client(), None, 5, keadm::TOKEN_LIFE, &env).await.unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_keadm")).parent().unwrap();
+    let mut nodes = String::new();
+    for name in ["edge-1", "edge-2"] {
+        let folder = sshd.at(name);
+        let place = |of: &str| folder.join(of).display().to_string();
+        let command = format!(
+            "'{{{{.cmd}}}}:10000 --certport={} --edgenode-name={name} --config={} --set=modules.edgeHub.tlsCaFile={} --set=modules.edgeHub.tlsCertFile={} \
+             --set=modules.edgeHub.tlsPrivateKeyFile={} --set=database.dataSource={} -t {token}'",
+            cloud.server.address.port(),
+            place("edgecore.yaml"),
+            place("ca.crt"),
+            place("server.crt"),
+            place("server.key"),
+            place("store/edgecore.db"),
+        );
+        nodes += &sshd.node(name, &command, &sshd.by_key(), &sshd.known("known"));
+        nodes += &format!("    keadmBinDir: {}\n", program.display());
+    }
+    sshd.write(&nodes.replace("{{.cmd}}", "join -e 127.0.0.1"), "");
+    let mut batch = tokio::process::Command::new(env!("CARGO_BIN_EXE_keadm"));
+    let output = batch.args(["batch", "-c"]).arg(sshd.at("batch.yaml")).output().await.unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(!said.contains(&token) && !said.contains("stands in the command line"), "{said}");
+    for name in ["edge-1", "edge-2"] {
+        let settings = config::edge::EdgeCore::load(&sshd.at(name).join("edgecore.yaml")).unwrap();
+        assert_eq!(settings.modules.edged.hostname_override, name);
+        assert!(sshd.at(name).join("server.crt").exists());
+    }
+    cloud.server.stop().await;
 }
 
 #[test]

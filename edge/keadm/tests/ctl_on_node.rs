@@ -124,7 +124,9 @@ async fn pods(ctl: &Ctl) {
     assert_eq!(ctl.run(&["get", "po", "-o", "name"]).await, "pod/once\npod/web\n");
     let yaml = ctl.run(&["get", "pod", "web", "-o", "yaml"]).await;
     assert!(yaml.contains("kind: Pod") && yaml.contains("phase: Running"), "{yaml}");
-    assert_eq!(ctl.run(&["get", "pod", "-n", "shop"]).await, "No resources found in shop namespace.\n");
+    let nothing = ctl.try_run(&["get", "pod", "-n", "shop"]).await;
+    let words = ("", "No resources found in shop namespace.\n");
+    assert_eq!((nothing.out.as_str(), nothing.err.as_str()), words);
     let missing = ctl.refused(&["get", "pod", "till"]).await;
     assert_eq!(missing, "keadm: pod \"till\" of namespace default is not on this node\n");
     let described = ctl.run(&["describe", "pod", "web"]).await;

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use edge_store::StoreInspector;
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ pub struct DescribeDevices {
 async fn views(node: &OfNode) -> Result<(Vec<Value>, usize)> {
     let (status, said) = node_socket::get(node, "/devices", DEVICES_MAX).await?;
     if status != 200 {
-        bail!("edgecore says {status}: {said}");
+        return Err(node_socket::refusal(status, &said));
     }
     let all: Value = serde_json::from_str(&said).context("what edgecore says of its devices is no JSON")?;
     let views = list(&all, "/devices").to_vec();
@@ -143,7 +143,7 @@ pub(crate) async fn get(order: &GetDevices, now: SystemTime, say: &mut dyn FnMut
                 .iter()
                 .for_each(|own| say(format!("device.devices.kubeedge.io/{}", text(own, "/metadata/name"))));
         }
-        None | Some(Shape::Wide) if found.is_empty() => say(which.nothing()),
+        None | Some(Shape::Wide) if found.is_empty() => which.say_nothing(),
         None => table(&found, which.all_namespaces, false, now).into_iter().for_each(&mut *say),
         Some(Shape::Wide) => table(&found, which.all_namespaces, true, now).into_iter().for_each(&mut *say),
     }
@@ -202,7 +202,7 @@ pub(crate) async fn describe(
     let (all, more) = objects(&which.node).await?;
     let found = which.of("device", all)?;
     if found.is_empty() {
-        say(which.nothing());
+        which.say_nothing();
     }
     for (at, device) in found.iter().enumerate() {
         if at > 0 {

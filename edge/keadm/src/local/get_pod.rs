@@ -41,7 +41,7 @@ pub(crate) async fn get(order: &GetPods, now: SystemTime, say: &mut dyn FnMut(St
     match order.output {
         Some(shape @ (Shape::Json | Shape::Yaml)) => say(document(shape, found, which.names.len() == 1)?),
         Some(Shape::Name) => found.iter().for_each(|pod| say(format!("pod/{}", text(pod, "/metadata/name")))),
-        None | Some(Shape::Wide) if found.is_empty() => say(which.nothing()),
+        None | Some(Shape::Wide) if found.is_empty() => which.say_nothing(),
         None => table(&found, which.all_namespaces, false, now).into_iter().for_each(say),
         Some(Shape::Wide) => table(&found, which.all_namespaces, true, now).into_iter().for_each(say),
     }
@@ -96,7 +96,7 @@ pub(crate) async fn describe(
     let which = &order.which;
     let found = which.of("pod", pods(&which.node).await?)?;
     if found.is_empty() {
-        say(which.nothing());
+        which.say_nothing();
         return Ok(());
     }
     let events = if order.show_events { events(which).await } else { None };

@@ -115,7 +115,7 @@ pub(crate) async fn logs(order: &Logs) -> Result<()> {
     let copied = node_socket::copy(&order.node, &order.path(&container)?, &mut print).await;
     let (status, said) = copied.context("the log breaks off")?;
     if status != 200 {
-        bail!("edgecore says {status}: {said}");
+        return Err(node_socket::refusal(status, &said));
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The node's pods, as edgecore has them with the status that it reported last.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -64,12 +65,13 @@ impl Which {
         Ok(all)
     }
 
-    /// What is said where there is none.
-    pub(crate) fn nothing(&self) -> String {
-        match self.all_namespaces {
-            true => "No resources found".to_owned(),
-            false => format!("No resources found in {} namespace.", self.namespace),
-        }
+    /// Says that there is none: beside the standard output, as kubectl does.
+    pub(crate) fn say_nothing(&self) {
+        let mut out = std::io::stderr();
+        let _ = match self.all_namespaces {
+            true => writeln!(out, "No resources found"),
+            false => writeln!(out, "No resources found in {} namespace.", self.namespace),
+        };
     }
 }
 
@@ -90,7 +92,7 @@ pub(crate) fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
 pub(crate) async fn pods(node: &OfNode) -> Result<Vec<Value>> {
     let (status, said) = node_socket::get(node, "/pods", PODS_MAX).await?;
     if status != 200 {
-        bail!("edgecore says {status}: {said}");
+        return Err(node_socket::refusal(status, &said));
     }
     let mut list: Value = serde_json::from_str(&said).context("what edgecore says of its pods is no JSON")?;
     let mut pods = match list["items"].take() {

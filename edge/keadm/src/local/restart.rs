@@ -30,7 +30,7 @@ pub(crate) async fn restart(order: &RestartPods, say: &mut dyn FnMut(String)) ->
     let path = format!("/api/v1/namespaces/{}/pods/restart", order.namespace);
     let (status, said) = node_socket::post(&order.node, &path, json!(order.names).to_string()).await?;
     if status != 200 {
-        bail!("edgecore says {status}: {said}");
+        return Err(node_socket::refusal(status, &said));
     }
     let said: Vec<Value> = serde_json::from_str(&said).context("what edgecore says is no JSON")?;
     outcome(&said, say)
