@@ -573,7 +573,8 @@ pub struct EdgeStream {
     pub enable: bool,
     /// Holds the token that agents on the node show at the port, mode 0600. It is made anew each time that the port is opened.
     pub token_file: PathBuf,
-    /// A Unix socket for the same agents, mode 0600; empty: none. Whoever can open it needs no token.
+    /// A Unix socket for the same agents and for `keadm ctl`, which gets containers' logs there, too, and has pods begin again and devices set;
+    /// mode 0600; empty: none. Whoever can open it needs no token.
     pub socket: PathBuf,
 }
 

@@ -1,7 +1,7 @@
 //! Verbs of KubeEdge's keadm that this one does not have.
 
 /// Each verb, and what does its work here.
-const ABSENT: [(&str, &str); 5] = [
+const ABSENT: [(&str, &str); 4] = [
     ("deprecated", "there are no older ways to install"),
     (
         "check",
@@ -13,10 +13,6 @@ const ABSENT: [(&str, &str); 5] = [
         "`keadm store` and `keadm sync` look into a node, and `systemctl kill -s USR1 edgecore` writes its state into its log (`journalctl -u edgecore`)",
     ),
     ("debug", "`keadm store` looks into the node's store, and `keadm sync` compares a node with the cloud"),
-    (
-        "batch",
-        "run `keadm join` on each machine; one token is good for as many as `keadm gettoken --uses` says",
-    ),
 ];
 
 /// Why there is no such verb, and what to do instead.
@@ -31,8 +27,8 @@ pub fn absent(verb: &str) -> String {
 pub fn absent_of_ctl(verb: &str) -> String {
     let verb = verb.escape_debug();
     format!(
-        "there is no `keadm ctl {verb}` here. `keadm ctl` has `call device`, `confirm`, `page` and `unhold-upgrade`. For pods and devices use \
-         kubectl; what this node holds while the cloud is away show `keadm ctl page` and `keadm store show`"
+        "there is no `keadm ctl {verb}` here. `keadm ctl` has `get`, `describe`, `logs`, `exec`, `restart`, `edit`, `call device`, `confirm`, `page` \
+         and `unhold-upgrade`. For anything else of a pod or a device use kubectl"
     )
 }
 
@@ -42,7 +38,6 @@ mod tests {
 
     #[test]
     fn a_verb_of_kubeedge_is_named_with_what_does_its_work() {
-        assert!(absent("batch").contains("--uses"));
         assert!(
             absent("check").contains("journalctl -u edgecore")
                 && absent("check").contains("`keadm join` looks at")
@@ -52,9 +47,9 @@ mod tests {
 
     #[test]
     fn a_verb_of_ctl_is_named() {
-        let told = absent_of_ctl("get");
+        let told = absent_of_ctl("attach");
         assert!(
-            told.starts_with("there is no `keadm ctl get` here. ") && told.contains("use kubectl"),
+            told.starts_with("there is no `keadm ctl attach` here. ") && told.contains("use kubectl"),
             "{told}"
         );
     }

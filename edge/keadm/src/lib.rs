@@ -3,6 +3,7 @@
 
 mod absent;
 mod admin;
+mod batch;
 mod cloud;
 mod config_location;
 mod config_update;
@@ -14,6 +15,7 @@ mod https;
 mod kube_client;
 mod kubeedge;
 mod kubeedge_flags;
+mod local;
 mod node;
 mod node_page;
 mod node_socket;
@@ -26,6 +28,7 @@ mod version;
 
 pub use absent::{absent, absent_of_ctl};
 pub use admin::{adopt, bar, free, revoke, undo_adoption};
+pub use batch::{BatchCommand, answer_ssh, batch};
 pub use cloud::{
     ChartArgs, ImagesCommand, Init, Manifest, Teardown, init, manifest, namespace, namespace_of, show_images,
     teardown,
@@ -39,6 +42,10 @@ pub use files::read_token;
 pub use kube_client::client;
 pub use kubeedge::{Machine, back_to_kubeedge, came_from_kubeedge, join_from_kubeedge, kubeedge_node};
 pub use kubeedge_flags::{NoKubeEdgeFlags, OfInit, OfJoin, OfReset, OfUpgrade, OfUpgradeAlone, Verb};
+pub use local::{
+    CommandEnded, DescribeCommand, DescribeDevices, DescribePods, EditCommand, EditDevice, Exec, GetCommand,
+    GetDevices, GetPods, Logs, RestartCommand, RestartPods, describe, edit, exec, get, logs, restart,
+};
 pub use node::{Join, join, reset};
 pub use node_page::{PageArgs, page};
 pub use node_socket::OfNode;

@@ -156,6 +156,8 @@ enum Command {
     /// What is done on this node, with or without the cloud
     #[command(subcommand)]
     Ctl(keadm::CtlCommand),
+    /// Runs keadm on many machines by ssh: join, reset, upgrade, config-update
+    Batch(keadm::BatchCommand),
     /// Prints the version
     Version {
         /// How: as a document, or short
@@ -237,11 +239,20 @@ enum TokenCommand {
 }
 
 fn main() -> ExitCode {
+    // ssh asks for a password: see `keadm batch`.
+    if let Some(code) = keadm::answer_ssh() {
+        return code;
+    }
     daemon::names::from_files_and_dns();
     let cli = Cli::parse();
     match actix_rt::System::new().block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // A command in a container ends keadm as it has ended.
+            if let Some(ended) = error.downcast_ref::<keadm::CommandEnded>() {
+                let _ = writeln!(std::io::stderr(), "{ended}");
+                return ExitCode::from(ended.0);
+            }
             // Nobody is left to tell when standard error is closed.
             let _ = writeln!(std::io::stderr(), "keadm: {}", daemon::sentence(&error));
             ExitCode::FAILURE
@@ -275,6 +286,14 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Token(TokenCommand::Revoke { id, cluster }) => {
             keadm::withdraw_token(keadm::client(cluster.kube_config.as_deref()).await?, &id, &mut say).await
         }
+        Command::Ctl(keadm::CtlCommand::Get(what)) => keadm::get(&what, &Env::real(), &mut say).await,
+        Command::Ctl(keadm::CtlCommand::Describe(what)) => {
+            keadm::describe(&what, &Env::real(), &mut say).await
+        }
+        Command::Ctl(keadm::CtlCommand::Logs(order)) => keadm::logs(&order).await,
+        Command::Ctl(keadm::CtlCommand::Exec(order)) => keadm::exec(&order).await,
+        Command::Ctl(keadm::CtlCommand::Restart(what)) => keadm::restart(&what, &mut say).await,
+        Command::Ctl(keadm::CtlCommand::Edit(what)) => keadm::edit(&what, &mut say).await,
         Command::Ctl(keadm::CtlCommand::Page(order)) => keadm::page(&order, &mut say).await,
         Command::Ctl(keadm::CtlCommand::Confirm(order)) => {
             // KubeEdge's scripts ask nobody.
@@ -359,6 +378,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::ConfigUpdate(order) => keadm::config_update(&order, &Env::real(), &mut say).await,
         Command::Rollback(command) => keadm::rollback(&command, &Env::real(), &mut say).await,
         Command::Backup(command) => keadm::backup(&command, &Env::real(), &mut say).await,
+        Command::Batch(order) => keadm::batch(&order, &Env::real(), &mut say).await,
         Command::Version { output } => {
             say(keadm::version(output)?);
             Ok(())

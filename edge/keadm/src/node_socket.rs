@@ -1,6 +1,6 @@
 //! edgecore's own socket on this node, where `keadm ctl` asks.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -8,6 +8,7 @@ use clap::Args;
 use config::edge::{DEFAULT_PATH, EdgeCore};
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 use tokio::net::UnixStream;
 
 use crate::config_location;
@@ -56,6 +57,45 @@ pub(crate) async fn get(node: &OfNode, path: &str, most: usize) -> Result<(u16, 
     ask_node(node, Method::GET, path, String::new(), most).await
 }
 
+/// Gets a body from edgecore that may go on for as long as it likes, and hands it on as it comes if the status is 200. Answers the status,
+/// and what is said with another one.
+///
+/// # Errors
+/// When edgecore serves no socket, does not begin to answer at it, or breaks off; and when nobody takes what is handed on.
+pub(crate) async fn copy(
+    node: &OfNode,
+    path: &str,
+    print: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
+) -> Result<(u16, String)> {
+    let (mut sender, connection) = connect(node).await?;
+    let request = request(Method::GET, path, String::new())?;
+    let exchange = async {
+        let answer = within(node, async { Ok(sender.send_request(request).await?) }).await?;
+        let status = answer.status().as_u16();
+        let mut body = answer.into_body();
+        if status != 200 {
+            return Ok((status, text_of(body, ANSWER_MAX).await?));
+        }
+        while let Some(frame) = body.frame().await {
+            if let Ok(piece) = frame?.into_data() {
+                print(&piece)?;
+            }
+        }
+        Ok((status, String::new()))
+    };
+    beside(exchange, connection).await
+}
+
+/// What is told of an answer that is none.
+pub(crate) fn refusal(status: u16, said: &str) -> anyhow::Error {
+    match said {
+        "404 page not found" => anyhow::anyhow!(
+            "the edgecore that runs does not know this verb yet: it is older than this keadm (`systemctl restart edgecore`, if it was exchanged)"
+        ),
+        said => anyhow::anyhow!("edgecore says {status}: {said}"),
+    }
+}
+
 async fn ask_node(
     node: &OfNode,
     method: Method,
@@ -63,6 +103,25 @@ async fn ask_node(
     body: String,
     most: usize,
 ) -> Result<(u16, String)> {
+    let request = request(method, path, body)?;
+    let answer = async {
+        let (mut sender, connection) = connect(node).await?;
+        let exchange = async {
+            let answer = sender.send_request(request).await?;
+            let status = answer.status().as_u16();
+            Ok((status, text_of(answer.into_body(), most).await?))
+        };
+        beside(exchange, connection).await
+    };
+    within(node, answer).await
+}
+
+fn request(method: Method, path: &str, body: String) -> Result<Request<String>> {
+    Ok(Request::builder().method(method).uri(path).header(header::HOST, "node").body(body)?)
+}
+
+/// The node's socket, as its settings say.
+fn socket(node: &OfNode) -> Result<PathBuf> {
     let settings = node.settings()?;
     let Some(socket) = settings.modules.edge_stream.socket() else {
         bail!(
@@ -71,8 +130,11 @@ async fn ask_node(
             node.file()
         );
     };
-    let request = Request::builder().method(method).uri(path).header(header::HOST, "node").body(body)?;
-    let answer = tokio::time::timeout(ANSWER_WITHIN, ask(Path::new(socket), request, most));
+    Ok(socket.to_owned())
+}
+
+async fn within<T>(node: &OfNode, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    let socket = socket(node)?;
     let within = || {
         format!(
             "edgecore says nothing at {} within {} s: look at its log (`journalctl -u edgecore`), or restart it (`systemctl restart edgecore`)",
@@ -80,30 +142,33 @@ async fn ask_node(
             ANSWER_WITHIN.as_secs()
         )
     };
-    answer.await.with_context(within)?
+    tokio::time::timeout(ANSWER_WITHIN, answer).await.with_context(within)?
 }
 
-async fn ask(socket: &Path, request: Request<String>, most: usize) -> Result<(u16, String)> {
-    let stream = UnixStream::connect(socket).await.with_context(|| {
+async fn connect(node: &OfNode) -> Result<(httpclient::SendRequest<String>, impl Future + use<>)> {
+    let socket = socket(node)?;
+    let stream = UnixStream::connect(&socket).await.with_context(|| {
         format!(
             "edgecore cannot be reached at {}: start it (`systemctl start edgecore`) if it does not run, and run this as its user (root)",
             socket.display()
         )
     })?;
-    let (mut sender, connection) = httpclient::handshake(stream).await?;
-    let exchange = async {
-        let answer = sender.send_request(request).await?;
-        let status = answer.status().as_u16();
-        let text = Limited::new(answer.into_body(), most).collect().await;
-        let text = text.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
-        Ok::<_, anyhow::Error>((status, for_terminal(&String::from_utf8_lossy(&text))))
-    };
+    Ok(httpclient::handshake(stream).await?)
+}
+
+/// An exchange, and beside it the connection that carries it: it ends with the answer at the latest.
+async fn beside<T>(exchange: impl Future<Output = Result<T>>, connection: impl Future) -> Result<T> {
     tokio::pin!(exchange);
     tokio::select! {
         answered = &mut exchange => answered,
-        // It ends with the answer at the latest.
         _ = connection => exchange.await,
     }
+}
+
+async fn text_of(body: Incoming, most: usize) -> Result<String> {
+    let text = Limited::new(body, most).collect().await;
+    let text = text.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
+    Ok(for_terminal(&String::from_utf8_lossy(&text)))
 }
 
 /// What was answered, without the characters that a terminal takes for commands: it may say again what somebody else had named.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use apimachinery::NamespacedName;
 use beehive::{Message, Reply};
 
 use crate::ChangedObjects;
@@ -47,6 +48,13 @@ pub enum EdgedMsg {
         message: String,
         /// How long its containers have to end.
         grace: Duration,
+    },
+    /// Somebody on the node asks for what runs of a pod to begin again. Answered when its worker knows; why not, else.
+    RestartPod {
+        /// The pod.
+        pod: NamespacedName,
+        /// Whether it is done.
+        reply: Reply<Result<(), String>>,
     },
     /// The machine does not end after all: static pods that were to go for it run again.
     ShutdownCancelled,
@@ -106,6 +114,7 @@ impl Message for EdgedMsg {
             EdgedMsg::PodStopped { .. } => "PodStopped",
             EdgedMsg::PodRemoved { .. } => "PodRemoved",
             EdgedMsg::EvictPod { .. } => "EvictPod",
+            EdgedMsg::RestartPod { .. } => "RestartPod",
             EdgedMsg::ShutdownCancelled => "ShutdownCancelled",
             EdgedMsg::Devices(_) => "Devices",
             EdgedMsg::ResourcesDecided { .. } => "ResourcesDecided",

@@ -232,6 +232,7 @@ impl Actor for Edged {
             EdgedMsg::EvictPod { uid, reason, message, grace } => {
                 self.pods.evict(&uid, Eviction { reason, message, grace });
             }
+            EdgedMsg::RestartPod { pod, reply } => reply.send(self.pods.restart(&pod)),
             EdgedMsg::ShutdownCancelled => self.pods.begin_again(),
             EdgedMsg::Devices(report) => self.devices_changed(report, cx).await,
             EdgedMsg::ResourcesDecided { uid, outcome } => {

@@ -287,7 +287,8 @@ impl Kubelet {
         found.map_err(|error| unreadable(&error))?.ok_or_else(|| Refusal::missing(missing))
     }
 
-    async fn container_logs(
+    /// Which log a call for one means.
+    pub(crate) async fn container_logs(
         &self,
         name: &NamespacedName,
         container: &str,

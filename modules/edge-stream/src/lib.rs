@@ -4,7 +4,8 @@
 //! One handler answers in two places: byte streams that CloudCore opens on the link, and HTTP for agents on the node, which get health,
 //! metrics, statistics and pods alone: on loopback (`tailoredKubeletConfig.address` and `readOnlyPort`, 127.0.0.1:10350), where
 //! they show the token in `modules.edgeStream.tokenFile`, and at the Unix socket `modules.edgeStream.socket`, which only the node's
-//! user opens. Any user of the machine can listen at the port while the node does not; so there is a token while the port is the
+//! user opens. Who has come to the socket has the node's devices, its last events and containers' logs, too, and may have pods begin again and
+//! set what a device should be like (`keadm ctl`). Any user of the machine can listen at the port while the node does not; so there is a token while the port is the
 //! node's own, and another one each time. CloudCore has asked who may; the node
 //! decides again what there is: its own pods, and no path that is not known.
 //!
@@ -20,7 +21,7 @@
 //! # Accepts
 //! [`contract::edgestream::EdgeStreamMsg`]: byte streams of the link, each a call.
 //! # Tells
-//! Nobody but who called; Edged, EdgeCsi and DeviceTwin, which it asks for what calls want of volumes, of CSI drivers and of devices; the node's page;
+//! Nobody but who called; Edged, EdgeCsi and DeviceTwin, which it asks for what calls want of pods, of volumes, of CSI drivers and of devices; the node's page;
 //! EventBus and ServiceBus, what rules bring.
 //! # Keeps across a restart
 //! Nothing. A call ends with the incarnation that took it.
@@ -42,10 +43,12 @@ mod error;
 mod events;
 mod handler;
 mod health;
+mod http_reply;
 mod link_calls;
 mod local_server;
 mod log;
 mod method_calls;
+mod node_calls;
 mod node_logs;
 mod page_calls;
 mod pages;

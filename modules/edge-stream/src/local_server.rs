@@ -8,20 +8,18 @@ use std::time::Duration;
 use beehive::Env;
 use contract::device_call;
 use contract::stream::{REQUEST_HEADERS, StreamRequest, passes};
-use futures::StreamExt as _;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::StreamBody;
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use https::{Answer, Handler, Http1, Limits, Peer, Port, Server, body};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Incoming;
 
-use crate::answer::{Body, Reply};
 use crate::budget::Origin;
 use crate::error::SOON_SECONDS;
 use crate::events;
 use crate::handler::Kubelet;
+use crate::http_reply::http_answer;
 use crate::method_calls;
+use crate::node_calls;
 use crate::page_calls;
-use crate::pieces;
 use crate::release::{self, Release};
 use crate::token::Token;
 
@@ -93,6 +91,11 @@ impl Handler for LocalServer {
         if let (Some(call), None) = (page, &self.token) {
             return page_calls::answer(self.kubelet.page.as_ref(), call).await;
         }
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        // Nor reads what containers say, or has pods begin again.
+        if let (Some(call), None) = (node_calls::of_request(request.method().as_str(), target), &self.token) {
+            return node_calls::answer(&self.kubelet, call, request).await;
+        }
         let device =
             device_call::device_of(request.uri().path()).filter(|_| request.method() == Method::POST);
         // Who reads figures at the port with the token does not move devices by it.
@@ -135,30 +138,5 @@ impl LocalServer {
 /// The connection ends with the answer: its place is for others.
 fn closing(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    answer
-}
-
-fn http_answer(reply: Reply) -> Answer {
-    let (length, pieces) = match reply.body {
-        Body::Whole(bytes) => (Some(bytes.len()), pieces::whole(bytes, reply.held)),
-        Body::Pods(list) => (None, list.pieces()),
-        // No other call is answered here.
-        Body::Log(..) | Body::Content(..) | Body::Upgraded(_) => {
-            return body::sentence(StatusCode::NOT_FOUND, "404 page not found\n");
-        }
-    };
-    let frames = StreamBody::new(pieces.map(|piece| piece.map(Frame::data)));
-    let mut answer = Answer::new(https::Body::new(frames));
-    *answer.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in reply.headers {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
-        {
-            answer.headers_mut().append(name, value);
-        }
-    }
-    if let Some(length) = length {
-        answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
     answer
 }

@@ -212,9 +212,14 @@ fn agents_on_the_node_get_some_of_it_with_the_token() {
         assert!(resource.0 == 200 && resource.1.contains("resource_scrape_error 1"), "{resource:?}");
         let metrics = stream.get("/metrics", token).await.1;
         assert!(metrics.contains("kubehive_edge_events_total{event=\"stream_local_denied\"} 3"), "{metrics}");
-        for path in ["/containerLogs/d/p/c", "/configz", "/logs/", "/runningpods/"] {
+        for path in ["/containerLogs/d/p/c", "/devices", "/events", "/configz", "/logs/", "/runningpods/"] {
             assert_eq!(stream.get(path, token).await.0, 404, "{path}");
         }
+        // Whoever has come to the socket is root.
+        let missing = (404, "pod \"p\" does not exist".to_owned());
+        assert_eq!(stream.get_at_socket("/containerLogs/d/p/c").await, missing);
+        let nobody = (404, "this node has no devices".to_owned());
+        assert_eq!(stream.get_at_socket("/devices").await, nobody);
         let (hive, address) = (stream.hive, stream.address);
         hive.shutdown(LONG).await;
         // The port goes with the hive.

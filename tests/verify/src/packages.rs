@@ -9,7 +9,7 @@ use crate::say;
 use crate::steps::{Failure, Outcome};
 
 /// What the tests start beside our own binaries.
-const NEEDED: [&str; 12] = [
+const NEEDED: [&str; 13] = [
     "containerd",
     "runc",
     "containernetworking-plugins",
@@ -17,6 +17,7 @@ const NEEDED: [&str; 12] = [
     "iproute2",
     "mosquitto",
     "mosquitto-clients",
+    "openssh-server",
     "openssl",
     "busybox-static",
     "python3-venv",

@@ -94,6 +94,8 @@ pub(crate) enum StopReason {
     Resize,
     /// All containers of the pod start again.
     RestartAll,
+    /// Somebody on the node has asked for it to begin again.
+    Asked,
     /// Its sandbox is dead.
     SandboxLost,
     /// Its liveness probe failed.

@@ -77,6 +77,8 @@ pub(crate) struct PodEntry {
     update: RefCell<PodUpdate>,
     eviction: RefCell<Option<Eviction>>,
     missed: Cell<bool>,
+    /// Somebody on the node asks for its containers to begin again.
+    is_restart_asked: Cell<bool>,
     /// Nothing of the pod runs, as far as its worker has seen; `false` before it has looked.
     is_quiet: Cell<bool>,
     phase: RefCell<String>,
@@ -89,6 +91,7 @@ impl PodEntry {
             update: RefCell::new(update),
             eviction: RefCell::default(),
             missed: Cell::new(false),
+            is_restart_asked: Cell::new(false),
             is_quiet: Cell::new(false),
             phase: RefCell::default(),
             starts: Cell::new(0),
@@ -140,6 +143,16 @@ impl PodEntry {
     /// Whether a message was missed since the last question.
     pub(crate) fn take_missed(&self) -> bool {
         self.missed.take()
+    }
+
+    /// Somebody on the node asks for what runs of the pod to begin again.
+    pub(crate) fn ask_restart(&self) {
+        self.is_restart_asked.set(true);
+    }
+
+    /// Whether somebody asked for that since the last question.
+    pub(crate) fn take_restart(&self) -> bool {
+        self.is_restart_asked.take()
     }
 
     /// The phase that is reported now.

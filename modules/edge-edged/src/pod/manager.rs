@@ -17,6 +17,7 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 use crate::pod::pod_view::pod_view;
 use crate::pod::preemption::PREEMPTED;
+use crate::pod::restart_refused;
 use crate::runtime::pods::ListedPod;
 use crate::store::ChangedObjects;
 
@@ -86,6 +87,28 @@ impl PodManager {
             pod.entry.set_eviction(eviction);
             pod.tell(PodWorkerMsg::Updated);
         }
+    }
+
+    /// Has what runs of a pod begin again.
+    ///
+    /// # Errors
+    /// Why it cannot, for who asks.
+    pub(crate) fn restart(&self, name: &NamespacedName) -> Result<(), String> {
+        let named = |pod: &&ManagedPod| pod.id.namespaced_name() == *name && !pod.is_removed;
+        // Beside one that is still being removed there may be a new one of its name.
+        let all: Vec<&ManagedPod> = self.0.values().filter(named).collect();
+        let wanted = |pod: &&&ManagedPod| pod.entry.update().intent != Intent::Terminate;
+        let Some(pod) = all.iter().find(wanted).or(all.first()) else {
+            return Err("it is not on this node".to_owned());
+        };
+        let update = pod.entry.update();
+        restart_refused::check(&update.pod, &update.intent)?;
+        if pod.entry.is_quiet() {
+            return Err("nothing of it runs".to_owned());
+        }
+        pod.entry.ask_restart();
+        pod.tell(PodWorkerMsg::Updated);
+        Ok(())
     }
 
     /// What was decided about the pods so far, by uid.

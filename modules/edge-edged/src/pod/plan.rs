@@ -11,6 +11,7 @@ use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
 use crate::pod::planned::Plan;
 use crate::pod::pod_cgroup;
 use crate::pod::restart_all;
+use crate::pod::restart_asked;
 use crate::pod::restart_policy;
 use crate::pod::starting::{candidates, has_post_start, start};
 use crate::pod::stopping::{end, stop, terminate};
@@ -86,7 +87,7 @@ pub(crate) fn has_lost_its_sandbox(pod: &ParsedPod, seen: &RuntimePod) -> bool {
 
 fn run(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
     volumes(state, now, plan);
-    if restart_all::plan(pod, seen, state, now, plan) {
+    if restart_all::plan(pod, seen, state, now, plan) || restart_asked::plan(pod, seen, state, now, plan) {
         return;
     }
     collect_garbage(pod, seen, state, now, plan);

@@ -76,6 +76,11 @@ pub(crate) fn restarts_after_kill(pod: &ParsedPod, container: &Container) -> boo
     policy_of(pod, container) != RestartPolicy::Never
 }
 
+/// Whether a container that has ended begins again whatever it ended with.
+pub(crate) fn begins_always(pod: &ParsedPod, container: &Container) -> bool {
+    policy_of(pod, container) == RestartPolicy::Always
+}
+
 fn policy_of(pod: &ParsedPod, container: &Container) -> RestartPolicy {
     match container.restart_policy.as_deref() {
         Some("Always") => RestartPolicy::Always,

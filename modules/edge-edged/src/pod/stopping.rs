@@ -33,6 +33,7 @@ pub(crate) fn grace(pod: &ParsedPod, container: Option<&Container>, why: StopRea
         | StopReason::Changed
         | StopReason::Resize
         | StopReason::RestartAll
+        | StopReason::Asked
         | StopReason::SandboxLost
         | StopReason::PostStart
         | StopReason::Unknown => None,
@@ -71,6 +72,7 @@ pub(crate) fn killing_text(pod: &ParsedPod, name: &str, why: StopReason) -> Stri
         }
         StopReason::Resize => return format!("Container {name} resize requires restart"),
         StopReason::Changed => "definition changed",
+        StopReason::Asked => "was asked to begin again on the node",
         StopReason::Liveness => "failed liveness probe",
         StopReason::Startup => "failed startup probe",
     };

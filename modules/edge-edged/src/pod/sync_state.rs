@@ -104,6 +104,8 @@ pub(crate) struct SyncState {
     pub(crate) run_failures: BTreeMap<String, String>,
     /// Since when containers are being stopped, by their ids and the grace of that.
     pub(crate) stopping: BTreeMap<(String, Duration), Moment>,
+    /// Containers that somebody on the node has asked to begin again, by their ids.
+    pub(crate) asked: BTreeSet<String>,
     /// Containers that were removed to start again with all others, by their names.
     pub(crate) reset: BTreeSet<String>,
     /// What containers that are being started are given, by their names.
@@ -200,6 +202,7 @@ impl SyncState {
         self.ended.retain(|id, _| has(id));
         self.failed_hooks.retain(has);
         self.pre_stopped.retain(has);
+        self.asked.retain(has);
         self.stopping.retain(|(id, _), _| has(id));
         self.stopped.retain(|id| has(id) || seen.sandboxes.iter().any(|sandbox| sandbox.id == *id));
         self.removed.retain(|id, _| has(id) || seen.sandboxes.iter().any(|sandbox| sandbox.id == *id));

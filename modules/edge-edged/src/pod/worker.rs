@@ -32,6 +32,7 @@ use crate::pod::message::PodWorkerMsg;
 use crate::pod::plan::{self, Intent};
 use crate::pod::probes::Probes;
 use crate::pod::recorder::EventType;
+use crate::pod::restart_asked;
 use crate::pod::runtime_status::{Reading, StatusReader};
 use crate::pod::starting;
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
@@ -300,6 +301,9 @@ impl PodWorker {
         self.tell_of_back_offs(&intent, now);
         self.follow_resize(&intent);
         let pod = self.update.pod.clone();
+        if self.entry.take_restart() {
+            self.state.asked.extend(restart_asked::running(&pod, &self.seen, &self.state));
+        }
         self.tell_of_quiet();
         self.state.tells_end = intent == Intent::Terminate && self.update.in_cloud && !pod.is_static;
         let plan = plan::plan(&pod, &intent, &self.seen, &self.state, now);
