@@ -23,7 +23,7 @@ fn files_of(archive: &Path) -> BTreeMap<String, String> {
 #[actix_rt::test]
 async fn it_has_what_is_needed_and_no_key_no_token_and_no_secret() {
     let node = Node::with(|settings| {
-        settings.modules.event_bus.mqtt_mode = 1;
+        settings.modules.event_bus.mqtt_mode = 2;
         settings.modules.event_bus.mqtt_username = "u".to_owned();
     });
     fill(&node);
@@ -65,8 +65,10 @@ async fn it_has_what_is_needed_and_no_key_no_token_and_no_secret() {
         assert!(!text.contains(token.split('.').nth(2).unwrap()), "{name}");
         assert!(said.contains(name.split_once('/').unwrap().1), "{name} is not said");
     }
-    let of =
-        |end: &str| &files.iter().find(|(name, _)| name.ends_with(end)).unwrap_or_else(|| panic!("{end}")).1;
+    let of = |end: &str| {
+        let found = files.iter().find(|(name, _)| name.ends_with(end));
+        found.map(|(_, text)| text.as_str()).unwrap_or_else(|| panic!("{end}"))
+    };
     assert!(
         of("logs/edgecore.log").contains("node has joined")
             && of("logs/edgecore.log").contains("the last line")

@@ -93,13 +93,11 @@ async fn a_node_that_has_joined_is_well_and_one_whose_files_are_mixed_is_not() {
     found(&said, "WARNING", "CloudCore", "127.0.0.1:1 (modules.edgeHub.websocket.server)");
     found(&said, "WARNING", "Quic", "127.0.0.1:2 (UDP)");
 
-    // The certificate is really over.
+    // One that is over in a second.
     let authority = pki::Authority::create(env.wall(), [7; 16]).unwrap();
     let request = pki::NodeRequest::new("edge-1").unwrap();
-    let long_ago = env.wall() - Duration::from_secs(20 * 86_400);
-    let issued = authority
-        .sign_node(&request.csr_der, "edge-1", long_ago, Duration::from_secs(86_400), [1; 16])
-        .unwrap();
+    let second = Duration::from_secs(1);
+    let issued = authority.sign_node(&request.csr_der, "edge-1", env.wall(), second, [1; 16]).unwrap();
     std::fs::write(node.at("server.crt"), pki::pem_of("CERTIFICATE", &issued.der)).unwrap();
     found(&node.debug(&["check", "node"]).await.1, "FAIL   ", "NodeCertificate", "is not of the key");
     std::fs::write(node.at("server.key"), &request.key_pem).unwrap();
@@ -110,6 +108,9 @@ async fn a_node_that_has_joined_is_well_and_one_whose_files_are_mixed_is_not() {
         "the files are of two clusters",
     );
     std::fs::write(node.at("rootCA.crt"), authority.cert_pem()).unwrap();
+    while env.wall() < pki::validity_of(&issued.der).unwrap().not_after {
+        env.sleep(Duration::from_millis(50)).await;
+    }
     found(&node.debug(&["check", "node"]).await.1, "FAIL   ", "NodeCertificate", "that of `edge-1` ended at");
     found(&node.debug(&["check", "network"]).await.1, "FAIL   ", "CloudCoreCertificate", "of another CA");
     cloud.server.stop().await;

@@ -7,7 +7,7 @@ use config::edge::CgroupDriver;
 use testhost::Daemon;
 use testnode::Machine;
 
-use super::{Node, found, line};
+use super::{Node, found};
 
 fn node(host: &Machine, driver: CgroupDriver) -> Node {
     let endpoint = host.endpoint();
@@ -24,8 +24,10 @@ async fn eventually(node: &Node, mark: &str, check: &str, words: &str) {
     let so = env.timeout(Duration::from_secs(60), async {
         loop {
             let said = node.debug(&["check", "runtime"]).await.1;
-            let line = line(&said, check);
-            if line.starts_with(mark) && line.contains(words) {
+            let is_so = |line: &str| {
+                line.starts_with(mark) && line.contains(&format!("{check}: ")) && line.contains(words)
+            };
+            if said.lines().any(is_so) {
                 return;
             }
             env.sleep(Duration::from_millis(100)).await;

@@ -16,10 +16,12 @@ use crate::finding::Finding;
 const CONFIGURATION: &str = "Configuration";
 const CERTIFICATE: &str = "NodeCertificate";
 const TOKEN: &str = "Token";
-/// A week before the end of a certificate it should have been renewed.
-const RENEWED_BEFORE: Duration = Duration::from_secs(7 * 86_400);
 /// So many sentences of a file's defects are shown.
 const DEFECTS_MAX: usize = 20;
+/// 4,000 letters of what is wrong with a file are shown.
+const WORDS_MAX: usize = 4000;
+/// 1 MiB of a file that is wrong is read again.
+const BROKEN_MAX: u64 = 1 << 20;
 
 /// A time for people.
 pub(super) fn time(at: SystemTime) -> String {
@@ -50,20 +52,31 @@ pub(crate) fn configuration(file: &Path) -> (EdgeCore, bool, Finding) {
         }
         Err(error) => {
             let mut text = format!("{:#}", anyhow::Error::from(error)).replace('\n', "; ");
-            text.truncate(text.char_indices().nth(4000).map_or(text.len(), |(at, _)| at));
-            (
-                EdgeCore::default(),
-                false,
-                Finding::failed(
-                    CONFIGURATION,
-                    format!(
-                        "edgecore does not start with it: {}; what follows is looked at with the defaults",
-                        crate::store::plain(&text)
-                    ),
-                ),
-            )
+            text.truncate(text.char_indices().nth(WORDS_MAX).map_or(text.len(), |(at, _)| at));
+            let words = format!(
+                "edgecore does not start with it: {}; what follows is looked at with the defaults, and in its own store",
+                crate::store::plain(&text)
+            );
+            (of_broken(file), false, Finding::failed(CONFIGURATION, words))
         }
     }
+}
+
+/// The defaults, with the store and the name of a file that is otherwise wrong: what the node holds can be looked at all the same.
+fn of_broken(file: &Path) -> EdgeCore {
+    let mut settings = EdgeCore::default();
+    let is_small =
+        std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.len() < BROKEN_MAX);
+    let text = if is_small { std::fs::read_to_string(file).unwrap_or_default() } else { String::new() };
+    let Ok(document) = config::yaml_document(&text) else { return settings };
+    let text = |pointer: &str| document.pointer(pointer).and_then(|value| value.as_str());
+    if let Some(store) = text("/database/dataSource").filter(|path| path.starts_with('/')) {
+        settings.database.data_source = PathBuf::from(store);
+    }
+    if let Some(name) = text("/modules/edged/hostnameOverride") {
+        settings.modules.edged.hostname_override = name.to_owned();
+    }
+    settings
 }
 
 /// Where the node's certificate, key and CAs lie.
@@ -148,7 +161,7 @@ pub(super) fn certificate(
                  that {again}"
             ),
         ),
-        Some(left) if left < RENEWED_BEFORE => {
+        Some(_) if now > validity.renew_at(1.0) => {
             let why = match hub.rotate_certificates {
                 true => "edgecore renews it over its link: is there one (`keadm debug diagnose node`)?",
                 false => "modules.edgeHub.rotateCertificates is false: whoever replaces the files is late",
@@ -250,7 +263,7 @@ mod tests {
         let look = |stored: &StoredIdentity, at| certificate(&settings, Ok(stored), at);
         let [found] = &look(&well, now())[..] else { panic!("one") };
         grade(found, Passed, "of `edge-1`, until ");
-        grade(&look(&well, now() + 25 * DAY)[0], Warned, "diagnose node");
+        grade(&look(&well, now() + 28 * DAY)[0], Warned, "diagnose node");
         grade(&look(&well, now() + 31 * DAY)[0], Failed, "ended at ");
         grade(&look(&well, UNIX_EPOCH)[0], Failed, "the clock is behind");
         grade(&look(&identity(&authority, "edge-2"), now())[0], Failed, "of the node `edge-2`");
@@ -293,8 +306,14 @@ mod tests {
         let (_, is_read, found) = configuration(&file);
         grade(&found, Warned, "has not joined");
         assert!(!is_read);
-        std::fs::write(&file, "modules: {edgeHub: {heartbeet: 7}}").unwrap();
-        grade(&configuration(&file).2, Failed, "heartbeet");
+        std::fs::write(&file, "modules: {edgeHub: {heartbeet: 7}}\ndatabase: {dataSource: /x/y.db}").unwrap();
+        let (settings, _, found) = configuration(&file);
+        grade(&found, Failed, "heartbeet");
+        assert_eq!(
+            settings.database.data_source,
+            Path::new("/x/y.db"),
+            "its store is looked at all the same"
+        );
         std::fs::write(&file, ": {{{").unwrap();
         grade(&configuration(&file).2, Failed, "edgecore does not start");
     }

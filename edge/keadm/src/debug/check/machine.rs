@@ -312,34 +312,30 @@ pub(super) fn kernel_modules(host: &Host) -> Finding {
         })
     };
     let overlay = filesystems.lines().any(|line| line.split_whitespace().last() == Some("overlay"));
+    // A driver that is built in and has no settings shows nowhere where there is no list of them.
+    let is_listed = known.iter().any(|text| !text.is_empty());
     let has = [
         ("overlay", overlay),
-        ("bridge", host.has("/sys/module/bridge")),
-        ("veth", host.has("/sys/module/veth")),
+        ("bridge", !is_listed || host.has("/sys/module/bridge")),
+        ("veth", !is_listed || host.has("/sys/module/veth")),
     ];
-    let missing: Vec<&str> = has
-        .into_iter()
-        .filter(|(module, is_loaded)| !is_loaded && !can_be_loaded(module))
-        .map(|(name, _)| name)
-        .collect();
-    if missing.is_empty() {
-        return Finding::passed(CHECK, "overlay, bridge and veth");
-    }
-    // A driver that is built in and has no settings shows nowhere where there is no list of them.
-    let sure = if known.iter().all(String::is_empty) {
-        ", as far as is seen (there is no /lib/modules of this kernel)"
-    } else {
-        ""
-    };
-    let words = missing.join(", ");
-    Finding::warned(
-        CHECK,
-        format!(
-            "the kernel has no {words}{sure}: containerd unpacks images with overlay, and the usual CNI plugins need bridge and veth; `modprobe {}` \
-             says more, and a kernel of the distribution has them (Debian: linux-image-amd64 or -arm64)",
-            missing.first().copied().unwrap_or_default()
+    let missing = has.into_iter().filter(|(module, is_there)| !is_there && !can_be_loaded(module));
+    let missing: Vec<&str> = missing.map(|(name, _)| name).collect();
+    match missing.first() {
+        None if is_listed => Finding::passed(CHECK, "overlay, bridge and veth"),
+        None => Finding::passed(
+            CHECK,
+            "overlay; bridge and veth are not looked for, as there is no /lib/modules of this kernel",
         ),
-    )
+        Some(first) => Finding::warned(
+            CHECK,
+            format!(
+                "the kernel has no {}: containerd unpacks images with overlay, and the usual CNI plugins need bridge and veth; `modprobe {first}` \
+                 says more, and a kernel of the distribution has them (Debian: linux-image-amd64 or -arm64)",
+                missing.join(", ")
+            ),
+        ),
+    }
 }
 
 /// What the usual network plugins start.
