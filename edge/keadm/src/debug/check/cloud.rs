@@ -17,7 +17,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::identity::time;
+use super::identity::{CLOCK, time};
 use super::names;
 use crate::finding::Finding;
 use crate::store::plain;
@@ -25,8 +25,6 @@ use crate::store::plain;
 const PORTS: &str = "CloudCore";
 const QUIC: &str = "Quic";
 const CERTIFICATE: &str = "CloudCoreCertificate";
-/// The clock of this machine.
-pub(super) const CLOCK: &str = "Clock";
 /// 3 s for a port to answer: two round trips of the worst link that is used, and a lost packet. A firewall that drops shows so.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 /// 3 s more to see the certificate.

@@ -10,12 +10,13 @@ use pki::JoinToken;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::cloud::CLOCK;
 use crate::finding::Finding;
 
 const CONFIGURATION: &str = "Configuration";
 const CERTIFICATE: &str = "NodeCertificate";
 const TOKEN: &str = "Token";
+/// The clock of this machine.
+pub(super) const CLOCK: &str = "Clock";
 /// So many sentences of a file's defects are shown.
 const DEFECTS_MAX: usize = 20;
 /// 4,000 letters of what is wrong with a file are shown.

@@ -51,15 +51,15 @@ impl Remains {
         let written = if has_joined { Vec::new() } else { identity::written(settings, config) };
         let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
         let root = settings.modules.edged.root_directory.join("pods");
-        let root = root.to_string_lossy().into_owned();
-        let is_below = |line: &&str| line.split_whitespace().nth(1).is_some_and(|at| at.starts_with(&root));
+        let table = host.text(mountinfo::TABLE);
+        let mounts = mountinfo::parse(table.as_bytes());
         let works = |process: &Process| matches!(process.name.as_str(), "kubelet" | "edgecore");
         Remains {
             has_joined,
             written: written.into_iter().filter(|path| path != config).collect(),
             kubeedge: is_file(&host.at(KUBEEDGE_PATH)),
             processes: host.processes().into_iter().filter(works).collect(),
-            mounts: host.text("/proc/mounts").lines().filter(is_below).count(),
+            mounts: mounts.iter().filter(|mount| mount.point.starts_with(&root)).count(),
         }
     }
 }
@@ -248,10 +248,8 @@ mod tests {
         let look = |has_joined| {
             leftovers(&Remains { written: Vec::new(), ..Remains::of(&host, &settings, &config, has_joined) })
         };
-        write(
-            "/proc/mounts",
-            "tmpfs /var/lib/kubelet/pods/u/volumes/x tmpfs rw 0 0\nproc /proc proc rw 0 0\n",
-        );
+        let mount = |at: &str| format!("36 35 0:7 / {at} rw - tmpfs tmpfs rw\n");
+        write(mountinfo::TABLE, &(mount("/var/lib/kubelet/pods/u/volumes/x") + &mount("/proc")));
         grade(&look(false), Warned, "1 volumes of pods of an earlier node are mounted");
         grade(&look(true), Passed, "none");
         write(KUBEEDGE_PATH, "kind: EdgeCore");

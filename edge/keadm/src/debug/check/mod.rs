@@ -146,12 +146,12 @@ pub(crate) fn judge(findings: &[Finding], say: &mut dyn FnMut(String)) -> Result
 }
 
 /// What the flags say, once they make sense.
-struct Told {
+struct FlagValues {
     targets: Option<Vec<cloud::Target>>,
     token: Option<Result<String, String>>,
 }
 
-fn told(topic: Topic, with: &CheckWith) -> Result<Told> {
+fn told(topic: Topic, with: &CheckWith) -> Result<FlagValues> {
     let dns = topic.has(Topic::Dns);
     let network = topic.has(Topic::Network);
     for (is_given, is_used, flag, of) in [
@@ -180,7 +180,7 @@ fn told(topic: Topic, with: &CheckWith) -> Result<Told> {
     };
     let token =
         with.token_file.as_deref().map(|path| crate::read_token(path).map_err(|error| format!("{error:#}")));
-    Ok(Told { targets, token })
+    Ok(FlagValues { targets, token })
 }
 
 /// All that is found.
@@ -249,16 +249,16 @@ pub(crate) async fn findings(topic: Topic, with: &CheckWith, host: &Host, env: &
 /// Several things tell of the clock: where one of them finds it wrong, the others say no more.
 fn one_clock(mut findings: Vec<Finding>) -> Vec<Finding> {
     let mut found: Option<Finding> = None;
-    for finding in findings.iter().filter(|finding| finding.check == cloud::CLOCK) {
+    for finding in findings.iter().filter(|finding| finding.check == identity::CLOCK) {
         let is_worse = finding.grade == Grade::Failed;
         if found.as_ref().is_none_or(|found| is_worse && found.grade != Grade::Failed) {
             found = Some(finding.clone());
         }
     }
-    let Some(place) = findings.iter().position(|finding| finding.check == cloud::CLOCK) else {
+    let Some(place) = findings.iter().position(|finding| finding.check == identity::CLOCK) else {
         return findings;
     };
-    findings.retain(|finding| finding.check != cloud::CLOCK);
+    findings.retain(|finding| finding.check != identity::CLOCK);
     findings.splice(place..place, found);
     findings
 }
@@ -532,7 +532,7 @@ mod tests {
                 .map(|finding| (finding.check, finding.says))
                 .collect::<Vec<_>>()
         };
-        let (well, bad) = (Finding::passed(cloud::CLOCK, "well"), Finding::failed(cloud::CLOCK, "bad"));
+        let (well, bad) = (Finding::passed(identity::CLOCK, "well"), Finding::failed(identity::CLOCK, "bad"));
         let other = Finding::passed("A", "a");
         assert_eq!(
             of(&[well.clone(), other.clone(), bad, well]),

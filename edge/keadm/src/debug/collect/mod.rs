@@ -43,7 +43,7 @@ const FILES: [(&str, &str); 20] = [
     ("system/cpuinfo", "/proc/cpuinfo"),
     ("system/cgroups", "/proc/cgroups"),
     ("system/cgroup.controllers", "/sys/fs/cgroup/cgroup.controllers"),
-    ("system/mounts", "/proc/mounts"),
+    ("system/mounts", mountinfo::TABLE),
     ("system/modules", "/proc/modules"),
     ("system/filesystems", "/proc/filesystems"),
     ("system/pressure-memory", "/proc/pressure/memory"),
