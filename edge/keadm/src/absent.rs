@@ -1,18 +1,12 @@
 //! Verbs of KubeEdge's keadm that this one does not have.
 
 /// Each verb, and what does its work here.
-const ABSENT: [(&str, &str); 4] = [
+const ABSENT: [(&str, &str); 5] = [
     ("deprecated", "there are no older ways to install"),
-    (
-        "check",
-        "`keadm join` looks at the files that it writes and at CloudCore's ports before it changes anything; what edgecore misses on this machine \
-         (runtime, CNI, cgroups) stands in its log (`journalctl -u edgecore`) and in the Node's condition Ready (`kubectl describe node`)",
-    ),
-    (
-        "diagnose",
-        "`keadm store` and `keadm sync` look into a node, and `systemctl kill -s USR1 edgecore` writes its state into its log (`journalctl -u edgecore`)",
-    ),
-    ("debug", "`keadm store` looks into the node's store, and `keadm sync` compares a node with the cloud"),
+    ("check", "`keadm debug check` looks for what stops this machine from being a node"),
+    ("diagnose", "`keadm debug diagnose node` and `keadm debug diagnose pod NAME` say why one is not well"),
+    ("collect", "`keadm debug collect` packs what somebody else needs to find a fault"),
+    ("get", "`keadm debug get pods` lists what this node holds"),
 ];
 
 /// Why there is no such verb, and what to do instead.
@@ -28,7 +22,7 @@ pub fn absent_of_ctl(verb: &str) -> String {
     let verb = verb.escape_debug();
     format!(
         "there is no `keadm ctl {verb}` here. `keadm ctl` has `get`, `describe`, `logs`, `exec`, `restart`, `edit`, `call device`, `confirm`, `page` \
-         and `unhold-upgrade`. For anything else of a pod or a device use kubectl"
+         and `unhold-upgrade`. What this node holds besides lists `keadm debug get`; for anything else of a pod or a device use kubectl"
     )
 }
 
@@ -38,10 +32,9 @@ mod tests {
 
     #[test]
     fn a_verb_of_kubeedge_is_named_with_what_does_its_work() {
-        assert!(
-            absent("check").contains("journalctl -u edgecore")
-                && absent("check").contains("`keadm join` looks at")
-        );
+        for verb in ["check", "diagnose", "collect", "get"] {
+            assert!(absent(verb).contains(&format!("`keadm debug {verb}")), "{verb}");
+        }
         assert_eq!(absent("jion"), "there is no `keadm jion`; `keadm help` lists the verbs");
     }
 

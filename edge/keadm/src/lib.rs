@@ -8,9 +8,11 @@ mod cloud;
 mod config_location;
 mod config_update;
 mod ctl;
+mod debug;
 mod device_method;
 mod endpoints;
 mod files;
+mod finding;
 mod https;
 mod kube_client;
 mod kubeedge;
@@ -36,6 +38,10 @@ pub use cloud::{
 pub use config_location::ConfigLocation;
 pub use config_update::{ConfigUpdate, config_update};
 pub use ctl::CtlCommand;
+pub use debug::{
+    CheckArgs, CheckWith, CollectArgs, DebugCommand, DiagnoseCommand, DiagnoseNode, DiagnosePod, GetArgs,
+    GetFormat, Kind, Topic, debug,
+};
 pub use device_method::{Callable, MethodArgs, call_method};
 pub use endpoints::{CloudPorts, HubProtocol};
 pub use files::read_token;

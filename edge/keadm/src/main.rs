@@ -153,6 +153,9 @@ enum Command {
     Store(keadm::StoreCommand),
     /// Shows whether a node holds what it should, or what this node holds
     Sync(keadm::Sync),
+    /// Looks for faults on this node: checks, why it or a pod does not run, what its store holds, and an archive for who helps
+    #[command(subcommand)]
+    Debug(keadm::DebugCommand),
     /// What is done on this node, with or without the cloud
     #[command(subcommand)]
     Ctl(keadm::CtlCommand),
@@ -373,6 +376,7 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Command::Reset { side: Some(ResetCommand::Edge(of)), .. }
         | Command::Reset { side: None, edge: of } => reset_edge(&of).await,
+        Command::Debug(order) => keadm::debug(&order, &Env::real(), &mut say).await,
         Command::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
         Command::Upgrade(command) => keadm::upgrade(&command, &Env::real(), &mut say).await,
         Command::ConfigUpdate(order) => keadm::config_update(&order, &Env::real(), &mut say).await,

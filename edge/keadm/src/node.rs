@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use beehive::Env;
 use config::edge::EdgeCore;
 use config::{Defect, parse_host_port};
 use contract::NodeName;
-use edge_hub::IdentityFiles;
 use edge_store::{HeldStore, StoreError, StoreInspector};
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -20,6 +20,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
 use crate::config_location::ConfigLocation;
+use crate::debug::check;
 use crate::endpoints::{CloudPorts, Endpoints};
 use crate::files::{is_there, try_write, write};
 use crate::https::{HttpsRequest, ServerTrust, exchange};
@@ -66,6 +67,7 @@ pub struct Join {
 /// A sentence with the cure. No file is left behind then, and the name is given back where the cloud had given it.
 pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     let plan = Enrolment::plan(order, EdgeCore::default(), say)?;
+    check::before_join(&plan.settings, &Env::real(), say).await;
     plan.enrol(say).await?;
     say(format!(
         "node `{}` has joined; start edgecore: `systemctl enable --now edgecore`, or where systemd is not `edgecore --config {}`",
@@ -97,13 +99,8 @@ impl<'a> Enrolment<'a> {
         let token = JoinToken::parse(&order.token)?;
         let endpoints = order.cloud.endpoints()?;
         let Settings { settings, text, warnings } = settings(order, base, &node, &endpoints)?;
-        let hub = &settings.modules.edge_hub;
-        let renewed = IdentityFiles::renewed_beside(&hub.tls_cert_file);
-        let written = [&order.config.file, &hub.tls_cert_file, &hub.tls_private_key_file, &hub.tls_ca_file];
-        for path in written.into_iter().chain([&renewed]) {
-            if is_there(path) {
-                bail!("{} is there already: run `keadm reset` first, or move it away", path.display());
-            }
+        if let Some(path) = check::written(&settings, &order.config.file).first() {
+            bail!("{} is there already: run `keadm reset` first, or move it away", path.display());
         }
         check_store(&settings.database.data_source, &node)?;
         let plan = Enrolment { order, node, token, endpoints, settings, text };
@@ -258,7 +255,7 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
     let mut files =
         vec![hub.tls_private_key_file.clone(), hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
     // A renewal that was cut off leaves its key beside the certificate, whole or in part.
-    files.extend(identity_files(&settings).leftovers());
+    files.extend(check::identity_files(&settings).leftovers());
     // What the node held: the store, its log, copies that an interrupted start left, the key that its secrets are sealed with, and last the lock.
     for suffix in [
         "",
@@ -328,19 +325,10 @@ fn hold_store(path: &Path) -> Result<Option<HeldStore>> {
     }
 }
 
-fn identity_files(settings: &EdgeCore) -> IdentityFiles {
-    let hub = &settings.modules.edge_hub;
-    IdentityFiles {
-        certificate: hub.tls_cert_file.clone(),
-        key: hub.tls_private_key_file.clone(),
-        authorities: hub.tls_ca_file.clone(),
-    }
-}
-
 /// By the pair that edgecore would show: where a renewal was cut off, what is in place may be none.
 async fn give_back_of(settings: &EdgeCore) -> Result<String> {
     let hub = &settings.modules.edge_hub;
-    let stored = identity_files(settings).look()?;
+    let stored = check::identity_files(settings).look()?;
     let authorities = CertificateDer::pem_slice_iter(stored.authorities.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .with_context(|| format!("cannot read {}", hub.tls_ca_file.display()))?;

@@ -27,6 +27,11 @@ pub struct OfNode {
 }
 
 impl OfNode {
+    /// The node of that file.
+    pub(crate) fn of(config: &Path) -> OfNode {
+        OfNode { config: config.to_owned() }
+    }
+
     /// The node's settings.
     ///
     /// # Errors

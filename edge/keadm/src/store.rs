@@ -63,14 +63,11 @@ pub fn show_store(verb: &StoreCommand, now: SystemTime, say: &mut dyn FnMut(Stri
     }
     if kind != Some(InspectedReport::KIND) {
         say(String::new());
-        let heads = ["CLASS", "KEY", "VERSION", "CONTENT", "SIZE", "SEALED", "STATE"];
-        table(&heads, entries.iter().map(row_of).collect(), say);
+        entries_table(&entries, say);
     }
     if wants_reports {
         say(String::new());
-        let heads = ["SEQ", "QUEUE", "CLASS", "KEY", "SIZE", "AGE", "STATE"];
-        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        table(&heads, reports.iter().map(|report| row_of_report(report, now)).collect(), say);
+        reports_table(&reports, now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()), say);
     }
     for entry in &entries {
         if let Some(value) = &entry.value {
@@ -90,6 +87,18 @@ fn check_kind(kind: &str, kinds: &BTreeSet<String>) -> Result<()> {
         bail!("a store has no kind `{}`; --kind takes {}", plain(kind), all.join(", "));
     }
     Ok(())
+}
+
+/// Rows as a table, without their values.
+pub(crate) fn entries_table(entries: &[InspectedRow], say: &mut dyn FnMut(String)) {
+    let heads = ["CLASS", "KEY", "VERSION", "CONTENT", "SIZE", "SEALED", "STATE"];
+    table(&heads, entries.iter().map(row_of).collect(), say);
+}
+
+/// Reports as a table, at `now` in seconds since 1970.
+pub(crate) fn reports_table(reports: &[InspectedReport], now: u64, say: &mut dyn FnMut(String)) {
+    let heads = ["SEQ", "QUEUE", "CLASS", "KEY", "SIZE", "AGE", "STATE"];
+    table(&heads, reports.iter().map(|report| row_of_report(report, now)).collect(), say);
 }
 
 fn row_of(entry: &InspectedRow) -> Vec<String> {
@@ -185,7 +194,7 @@ fn masked(bytes: usize) -> String {
 }
 
 /// Leaves what tells who and when, and masks the rest: what is not known to be harmless is not.
-fn mask(document: &mut Value) {
+pub(crate) fn mask(document: &mut Value) {
     const SHOWN: [&str; 4] = ["apiVersion", "kind", "type", "immutable"];
     const SHOWN_OF_METADATA: [&str; 6] =
         ["name", "namespace", "uid", "resourceVersion", "creationTimestamp", "labels"];

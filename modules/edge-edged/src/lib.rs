@@ -56,6 +56,7 @@ mod volume_stats;
 mod volumes;
 
 pub use actor::Edged;
+pub use node::cgroup_driver::mismatch as cgroup_driver_mismatch;
 pub use pod::worker::POD_WORKER;
 pub use runs::{begin_run, end_run};
 pub use runtime::counted::CountedRuntime;

@@ -1,5 +1,7 @@
 //! Join tokens.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -82,6 +84,16 @@ impl JoinToken {
             return Err(TokenError::Malformed);
         }
         Ok(JoinToken { ca_pin: pin.to_owned(), jwt: jwt.to_owned() })
+    }
+
+    /// What it says of itself. Whether that is true the cluster alone can tell, which has the key.
+    ///
+    /// # Errors
+    /// [`TokenError::Malformed`].
+    pub fn unverified_claims(&self) -> Result<JoinTokenClaims, TokenError> {
+        let payload = self.jwt.split('.').nth(1).ok_or(TokenError::Malformed)?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::Malformed)?;
+        serde_json::from_slice(&payload).map_err(|_| TokenError::Malformed)
     }
 
     /// Holds the CA that a server showed against the pin.
@@ -171,6 +183,9 @@ mod tests {
         assert_eq!(token.check_authority(b"ca"), Ok(()));
         assert_eq!(token.check_authority(b"other"), Err(TokenError::WrongAuthority));
         assert_eq!(key(1).verify(&token.jwt, 999, "edge-1").unwrap().jti, "id-1");
+        assert_eq!(token.unverified_claims().unwrap().exp, 1000);
+        let odd = JoinToken { jwt: "a.b.c".to_owned(), ..token.clone() };
+        assert_eq!(odd.unverified_claims(), Err(TokenError::Malformed));
         assert_eq!(key(1).verify(&token.jwt, 1000, "edge-1"), Err(TokenError::Expired));
         assert_eq!(key(2).verify(&token.jwt, 999, "edge-1"), Err(TokenError::Foreign));
     }

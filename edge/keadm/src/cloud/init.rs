@@ -14,8 +14,9 @@ use serde_json::Value;
 use super::applier::{Applier, named};
 use super::capabilities::Cluster;
 use super::chart_args::ChartArgs;
-use super::preflight::{self, Checked, Grade, Landing};
+use super::preflight::{self, Checked, Landing};
 use super::{definitions, found, manifest, rollout};
+use crate::finding::Grade;
 
 /// `keadm init`.
 #[derive(Debug, Args)]
@@ -141,12 +142,7 @@ fn check_settings(objects: &[Value]) -> Result<()> {
 fn judge(checked: &Checked, say: &mut dyn FnMut(String)) -> Result<()> {
     let mut failed = Vec::new();
     for finding in &checked.findings {
-        let mark = match finding.grade {
-            Grade::Passed => "ok  ",
-            Grade::Warned => "warn",
-            Grade::Failed => "FAIL",
-        };
-        say(format!("{mark} {}: {}", finding.check, finding.says));
+        say(finding.line());
         if finding.grade == Grade::Failed {
             failed.push(format!("{}: {}", finding.check, finding.says));
         }
@@ -256,7 +252,7 @@ fn next(address: &str, values: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::preflight::Finding;
+    use crate::finding::Finding;
     use serde_json::json;
 
     #[test]
@@ -265,7 +261,7 @@ mod tests {
         let mut said = Vec::new();
         let warned = checked(vec![Finding::passed("A", "fine"), Finding::warned("B", "hm")]);
         judge(&warned, &mut |line| said.push(line)).unwrap();
-        assert_eq!(said, ["ok   A: fine", "warn B: hm"]);
+        assert_eq!(said, ["ok      A: fine", "WARNING B: hm"]);
         let failed = checked(vec![Finding::failed("C", "cure one"), Finding::failed("D", "cure two")]);
         let told = judge(&failed, &mut |_| {}).unwrap_err().to_string();
         assert!(

@@ -294,9 +294,9 @@ async fn beside_each_other(admin: &kube::Client, kubeconfig: &Path, is_real: boo
     };
     let told = init(&beside("")).await.unwrap_err();
     for words in [
-        "ok   Installed: none of ours is there, beside KubeEdge's: kubeedge/cloudcore (kubeedge/cloudcore:v1.22.0)",
-        "ok   Definitions: 7 of KubeEdge's stay as they are",
-        "FAIL NodePorts: taken: 30000 (Service kubeedge/cloudcore)",
+        "ok      Installed: none of ours is there, beside KubeEdge's: kubeedge/cloudcore (kubeedge/cloudcore:v1.22.0)",
+        "ok      Definitions: 7 of KubeEdge's stay as they are",
+        "FAIL    NodePorts: taken: 30000 (Service kubeedge/cloudcore)",
     ] {
         assert!(told.contains(words), "{words}: {told}");
     }

@@ -250,9 +250,9 @@ fn what_would_fail_on_the_first_day_is_named_before_anything_is_written() {
         machines(&admin).await;
         let told = init(&order(&kubeconfig, |_| {})).await.unwrap_err();
         assert!(
-            told.contains("FAIL ApiServerVersion")
-                && told.contains("ok   NodesReady")
-                && told.contains("ok   ClusterDNS"),
+            told.contains("FAIL    ApiServerVersion")
+                && told.contains("ok      NodesReady")
+                && told.contains("ok      ClusterDNS"),
             "{told}"
         );
 
@@ -293,7 +293,7 @@ fn what_would_fail_on_the_first_day_is_named_before_anything_is_written() {
             "NodePorts: taken: 30001 (Service default/shop)",
             "PodSecurity: the namespace kubeedge allows baseline pods, and these are privileged",
             "Installed: the Deployment kubeedge/cloudcore (kubeedge/cloudcore:v1.23.0) is not of this chart",
-            "warn CloudProvider: Nodes are of aws",
+            "WARNING CloudProvider: Nodes are of aws",
             "Definitions: devices.devices.kubeedge.io holds objects of an older version",
         ] {
             assert!(told.contains(words), "{words}: {told}");

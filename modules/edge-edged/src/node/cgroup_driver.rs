@@ -7,7 +7,7 @@ use cri::v1::CgroupDriver as RuntimeDriver;
 pub(crate) const MISMATCH: &str = "CgroupDriverMismatch";
 
 /// What is wrong, and its cure; `None`: nothing, or the runtime does not say.
-pub(crate) fn mismatch(own: CgroupDriver, runtime: Option<RuntimeDriver>) -> Option<String> {
+pub fn mismatch(own: CgroupDriver, runtime: Option<RuntimeDriver>) -> Option<String> {
     let (name, other, cure) = match (own, runtime?) {
         (CgroupDriver::Cgroupfs, RuntimeDriver::Systemd) => ("cgroupfs", "systemd", "false"),
         (CgroupDriver::Systemd, RuntimeDriver::Cgroupfs) => ("systemd", "cgroupfs", "true"),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use contract::ids::EDGE_LABEL;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
-use super::finding::Finding;
+use crate::finding::Finding;
 
 /// What a check says that is about CloudCore's pods where there are to be none.
 pub(crate) const NO_PODS: &str = "no pod is asked for";
@@ -98,8 +98,8 @@ pub(crate) fn cloud_provider(nodes: &[Node]) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::preflight::finding::Grade;
-    use crate::cloud::preflight::finding::tests::grade;
+    use crate::finding::Grade;
+    use crate::finding::tests::grade;
     use serde_json::{Value, json};
 
     #[test]

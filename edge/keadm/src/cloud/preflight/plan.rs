@@ -4,9 +4,9 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
 
-use super::finding::Finding;
 use super::nodes::NO_PODS;
 use crate::cloud::found::FoundCloudCore;
+use crate::finding::Finding;
 
 /// Pod Security's levels, the strictest first.
 const LEVELS: [&str; 3] = ["restricted", "baseline", "privileged"];
@@ -236,8 +236,8 @@ pub(crate) fn advertised(values: &Value) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::preflight::finding::Grade;
-    use crate::cloud::preflight::finding::tests::grade;
+    use crate::finding::Grade;
+    use crate::finding::tests::grade;
     use serde_json::json;
 
     #[test]

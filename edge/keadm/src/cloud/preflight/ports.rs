@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::Value;
 
-use super::finding::Finding;
+use crate::finding::Finding;
 
 /// The NodePorts that Kubernetes gives out, where nobody has said otherwise.
 const NODE_PORTS: std::ops::RangeInclusive<i64> = 30_000..=32_767;
@@ -185,8 +185,8 @@ fn cure(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::preflight::finding::Grade;
-    use crate::cloud::preflight::finding::tests::grade;
+    use crate::finding::Grade;
+    use crate::finding::tests::grade;
     use serde_json::json;
 
     fn rendered(values: Value) -> Vec<Value> {

@@ -10,11 +10,11 @@ use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Value, json};
 
 use super::daemon_sets::{Landing, landing};
-use super::finding::Finding;
 use super::{nodes as machines, plan, ports};
 use crate::cloud::capabilities::Cluster;
 use crate::cloud::definitions::name_of;
 use crate::cloud::found::{self, FoundCloudCore};
+use crate::finding::Finding;
 
 /// By which labels pods of CoreDNS are found.
 const DNS_SELECTORS: [&str; 2] = ["k8s-app=kube-dns", "app=coredns"];

@@ -1,12 +1,12 @@
-//! What a check found.
+//! What a check found, whoever made it: `init`, `join` or `debug`.
 
 /// How grave it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Grade {
     Passed,
-    /// Something will not work, and CloudCore itself does.
+    /// Something will not work, and the whole does.
     Warned,
-    /// Nothing is installed.
+    /// The whole does not work: `init` installs nothing, a node is not Ready.
     Failed,
 }
 
@@ -32,15 +32,25 @@ impl Finding {
     pub(crate) fn failed(check: &'static str, says: impl Into<String>) -> Self {
         Finding { check, grade: Grade::Failed, says: says.into() }
     }
+
+    /// As it is shown.
+    pub(crate) fn line(&self) -> String {
+        let mark = match self.grade {
+            Grade::Passed => "ok",
+            Grade::Warned => "WARNING",
+            Grade::Failed => "FAIL",
+        };
+        format!("{mark:<7} {}: {}", self.check, self.says)
+    }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// It is as grave, and says the word.
     #[track_caller]
-    pub(in super::super) fn grade(finding: &Finding, grade: Grade, word: &str) {
+    pub(crate) fn grade(finding: &Finding, grade: Grade, word: &str) {
         assert!(
             finding.grade == grade && finding.says.contains(word),
             "{finding:?} is not {grade:?} with {word}"

@@ -1,0 +1,235 @@
+//! Names: the resolver's file, its servers, and whether the machine finds the names that it needs. The verdicts are pure.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use beehive::{Env, Thread};
+use config::edge::EdgeCore;
+use tokio::sync::oneshot;
+
+use super::super::host::Host;
+use super::dns_query::{self, Said};
+use crate::finding::Finding;
+use crate::store::plain;
+
+const FILE: &str = "ResolvConf";
+const SERVERS: &str = "DnsServers";
+const NAMES: &str = "Names";
+/// 5 s for the C library's search, which waits as long for one server that is away.
+const FOUND_WITHIN: Duration = Duration::from_secs(5);
+/// The C library looks at no more.
+const SERVERS_MAX: usize = 3;
+/// Where systemd-resolved keeps the servers that it asks itself.
+const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+const DEFAULT: &str = "/etc/resolv.conf";
+
+/// The servers that a resolver's file names.
+pub(super) fn servers(resolv_conf: &str) -> Vec<IpAddr> {
+    let servers = resolv_conf.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let server = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;
+        // Of an address of the link's the interface is named behind it.
+        server.split('%').next()?.parse().ok()
+    });
+    servers.take(SERVERS_MAX).collect()
+}
+
+/// The file whose servers pods are given (dnsPolicy `Default`).
+pub(super) fn resolv_conf(host: &Host, settings: &EdgeCore) -> Finding {
+    let path = &settings.modules.edged.tailored_kubelet_config.resolv_conf;
+    if path.as_os_str().is_empty() {
+        return Finding::passed(FILE, "pods are given none (resolvConf is empty)");
+    }
+    let shown = path.display();
+    let Some(text) = host.read(path) else {
+        return Finding::warned(
+            FILE,
+            format!(
+                "{shown} cannot be read, and pods are given no name server: write one with `nameserver ADDRESS`, or set \
+                     modules.edged.tailoredKubeletConfig.resolvConf"
+            ),
+        );
+    };
+    let servers = servers(&text);
+    let listed = servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if servers.is_empty() {
+        return Finding::warned(
+            FILE,
+            format!("{shown} names no server (`nameserver ADDRESS`), and pods find no names"),
+        );
+    }
+    if let Some(own) = servers.iter().find(|server| server.is_loopback()) {
+        let cure = if host.has(RESOLVED) {
+            format!(
+                "set modules.edged.tailoredKubeletConfig.resolvConf: {RESOLVED}, which has the servers behind it"
+            )
+        } else {
+            "write a file with the servers behind it, and name it in modules.edged.tailoredKubeletConfig.resolvConf".to_owned()
+        };
+        return Finding::warned(
+            FILE,
+            format!(
+                "{shown} names {own}, which is this machine to the machine and the pod itself to a pod: pods with dnsPolicy Default find no \
+                     names; {cure}"
+            ),
+        );
+    }
+    Finding::passed(FILE, format!("{shown}: {listed}"))
+}
+
+/// Asks the machine's own servers, or that one, for a name.
+pub(super) async fn ask_servers(host: &Host, told: Option<IpAddr>, name: &str, env: &Env) -> Finding {
+    let servers = match told {
+        Some(server) => vec![server],
+        None => servers(&host.text(DEFAULT)),
+    };
+    let mut asked = Vec::new();
+    for server in servers {
+        asked.push(async move {
+            (server, dns_query::ask(SocketAddr::new(server, dns_query::PORT), name, env).await)
+        });
+    }
+    let said = futures::future::join_all(asked).await;
+    of_servers(&said, name, told.is_some())
+}
+
+/// One of several is enough, and the first of them is the one that is asked.
+fn of_servers(said: &[(IpAddr, std::io::Result<Said>)], name: &str, is_told: bool) -> Finding {
+    if said.is_empty() {
+        return Finding::warned(SERVERS, format!("{DEFAULT} names no server (`nameserver ADDRESS`)"));
+    }
+    let name = plain(name);
+    let words = said.iter().map(|(server, said)| match said {
+        Ok(Said::Known(_)) => format!("{server} knows {name}"),
+        Ok(Said::Unknown) => format!("{server} answers, and knows no {name}"),
+        Ok(Said::Refused(code)) => format!("{server} refuses to say (code {code})"),
+        Ok(Said::Silent) => format!("{server} says nothing"),
+        Err(error) => format!("{server} cannot be asked ({error})"),
+    });
+    let words = words.collect::<Vec<_>>().join("; ");
+    let answers = said.iter().any(|(_, said)| matches!(said, Ok(Said::Known(_) | Said::Unknown)));
+    let knows = said.iter().any(|(_, said)| matches!(said, Ok(Said::Known(_))));
+    let cure = "name another in /etc/resolv.conf, or let UDP to port 53 pass";
+    match (answers, knows) {
+        (true, true) => Finding::passed(SERVERS, words),
+        // The machine may have it from /etc/hosts.
+        (true, false) if !is_told => {
+            Finding::warned(SERVERS, format!("{words}: is it written as the servers know it?"))
+        }
+        (true, false) => Finding::failed(SERVERS, format!("{words}: is it written as the server knows it?")),
+        (false, _) if !is_told => Finding::warned(SERVERS, format!("{words}: {cure}")),
+        (false, _) => Finding::failed(SERVERS, format!("{words}: {cure}")),
+    }
+}
+
+/// Whether the machine finds these names, by `/etc/hosts` and its servers, as edgecore does.
+pub(super) async fn find(names: &[String], env: &Env) -> Finding {
+    let found = names.iter().map(|name| async move { (name.as_str(), addresses(name, env).await) });
+    of_names(&futures::future::join_all(found).await)
+}
+
+/// By the C library, on a thread that nobody waits for: it cannot be stopped, and may take longer than anybody wants.
+///
+/// # Errors
+/// A few words on why it is not found.
+pub(super) async fn addresses(name: &str, env: &Env) -> Result<Vec<IpAddr>, String> {
+    let (tell, told) = oneshot::channel();
+    let of = name.to_owned();
+    let search = move || {
+        let found = std::net::ToSocketAddrs::to_socket_addrs(&(of.as_str(), 0));
+        let found =
+            found.map(|all| all.map(|address| address.ip()).collect()).map_err(|error| error.to_string());
+        // Nobody may wait any more.
+        drop(tell.send(found));
+    };
+    let thread = Thread::start("name search", search).map_err(|error| error.to_string())?;
+    let found = env.timeout(FOUND_WITHIN, told).await;
+    drop(thread);
+    match found {
+        Some(Ok(found)) => found,
+        Some(Err(_)) => Err("the search broke off".to_owned()),
+        None => Err(format!("the servers say nothing within {} s", FOUND_WITHIN.as_secs())),
+    }
+}
+
+fn of_names(found: &[(&str, Result<Vec<IpAddr>, String>)]) -> Finding {
+    let missing: Vec<String> = found
+        .iter()
+        .filter_map(|(name, found)| {
+            Some(format!("{} is not found ({})", plain(name), plain(found.as_ref().err()?)))
+        })
+        .collect();
+    if !missing.is_empty() {
+        return Finding::failed(
+            NAMES,
+            format!(
+                "{}: look at /etc/resolv.conf, write the name into /etc/hosts, or join by an address",
+                missing.join("; ")
+            ),
+        );
+    }
+    let words = found.iter().map(|(name, found)| {
+        let mut found: Vec<String> =
+            found.as_deref().unwrap_or_default().iter().map(ToString::to_string).collect();
+        found.dedup();
+        format!("{} is {}", plain(name), found.join(", "))
+    });
+    Finding::passed(NAMES, words.collect::<Vec<_>>().join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Grade::{Failed, Passed, Warned};
+    use crate::finding::tests::grade;
+
+    /// The file is a real one, as systemd-resolved writes it.
+    #[test]
+    fn a_resolver_of_the_machines_own_is_none_for_pods() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::in_folder(folder.path());
+        let settings = EdgeCore::default();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        grade(&resolv_conf(&host, &settings), Warned, "cannot be read");
+        write("etc/resolv.conf", "# none\nsearch example\n");
+        grade(&resolv_conf(&host, &settings), Warned, "names no server");
+        write("etc/resolv.conf", "nameserver 127.0.0.53\noptions edns0 trust-ad\n");
+        grade(&resolv_conf(&host, &settings), Warned, "names 127.0.0.53, which is");
+        write("run/systemd/resolve/resolv.conf", "nameserver 192.0.2.1\n");
+        grade(&resolv_conf(&host, &settings), Warned, "resolvConf: /run/systemd/resolve/resolv.conf");
+        write("etc/resolv.conf", "nameserver 192.0.2.1\n nameserver fe80::1%eth0\nnameserver x\n");
+        grade(&resolv_conf(&host, &settings), Passed, "192.0.2.1, fe80::1");
+        let mut none = EdgeCore::default();
+        none.modules.edged.tailored_kubelet_config.resolv_conf = "".into();
+        grade(&resolv_conf(&host, &none), Passed, "given none");
+    }
+
+    #[test]
+    fn one_server_that_knows_is_enough() {
+        let of = |said: &[Said], is_told: bool| {
+            let at = |at: usize| IpAddr::from([192, 0, 2, u8::try_from(at).unwrap()]);
+            let said: Vec<_> = said.iter().enumerate().map(|(each, said)| (at(each), Ok(*said))).collect();
+            of_servers(&said, "cloud.example", is_told)
+        };
+        grade(&of(&[Said::Silent, Said::Known(1)], false), Passed, "192.0.2.0 says nothing; 192.0.2.1 knows");
+        grade(&of(&[Said::Unknown], false), Warned, "knows no cloud.example");
+        grade(&of(&[Said::Unknown], true), Failed, "knows no cloud.example");
+        grade(&of(&[Said::Refused(5), Said::Silent], true), Failed, "port 53");
+        grade(&of(&[], false), Warned, "names no server");
+    }
+
+    #[actix_rt::test]
+    async fn a_name_that_nobody_knows_is_said_in_time() {
+        let env = Env::real();
+        let begun = env.now();
+        let names = ["localhost".to_owned(), "no-such-host.invalid".to_owned()];
+        let found = find(&names, &env).await;
+        grade(&found, Failed, "no-such-host.invalid is not found");
+        assert!(env.now().since(begun) < FOUND_WITHIN * 2);
+        grade(&find(&names[..1], &env).await, Passed, "localhost is ");
+    }
+}

@@ -1,0 +1,334 @@
+//! The container runtime: whether it answers, has CRI, has a network and makes cgroups as edgecore expects. The verdicts are pure.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use beehive::Env;
+use config::edge::EdgeCore;
+use cri::v1::{CgroupDriver, RuntimeStatus, VersionResponse};
+use cri::{Error, Grpc, Runtime as _};
+use serde_json::Value;
+
+use super::super::host::Host;
+use crate::finding::Finding;
+use crate::store::plain;
+
+const ENDPOINT: &str = "RuntimeEndpoint";
+const PLUGIN: &str = "CriPlugin";
+const NETWORK: &str = "CniConfiguration";
+const DRIVER: &str = "CgroupDriver";
+/// 4 s for an answer: a runtime that works gives it at once.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
+/// Where containerd and CRI-O look for the network's configuration unless they are told.
+const CNI_FOLDER: &str = "/etc/cni/net.d";
+/// Where runtimes listen: which of them is there is said with a wrong endpoint.
+const SOCKETS: [&str; 4] = [
+    "/run/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+    "/run/cri-dockerd.sock",
+    "/run/k3s/containerd/containerd.sock",
+];
+/// Longer words of a runtime are cut.
+const WORDS_MAX: usize = 400;
+
+/// What a runtime said, or why it said nothing.
+pub(crate) struct RuntimeSeen {
+    pub(crate) version: Result<VersionResponse, Error>,
+    pub(crate) status: Result<RuntimeStatus, Error>,
+    /// Its own configuration, by name: nothing of it is promised.
+    pub(crate) info: HashMap<String, String>,
+    pub(crate) cgroup_driver: Option<CgroupDriver>,
+}
+
+/// A client of the runtime that the settings name.
+///
+/// # Errors
+/// When they name none that can be dialled.
+pub(crate) fn client(settings: &EdgeCore) -> Result<Grpc, Error> {
+    let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
+    Grpc::new(endpoint, endpoint, ANSWERS_WITHIN)
+}
+
+/// Asks it. Takes [`ANSWERS_WITHIN`] at the most, and a little.
+pub(super) async fn ask(settings: &EdgeCore, env: &Env) -> RuntimeSeen {
+    let runtime = match client(settings) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let (version, status) = (Err(error.clone()), Err(error));
+            return RuntimeSeen { version, status, info: HashMap::new(), cgroup_driver: None };
+        }
+    };
+    let late = |call| Error::Deadline { call };
+    let (version, status, info, driver) = tokio::join!(
+        env.timeout(ANSWERS_WITHIN, runtime.version()),
+        env.timeout(ANSWERS_WITHIN, runtime.status()),
+        env.timeout(ANSWERS_WITHIN, runtime.status_info()),
+        env.timeout(ANSWERS_WITHIN, runtime.cgroup_driver()),
+    );
+    RuntimeSeen {
+        version: version.unwrap_or(Err(late("Version"))),
+        status: status.unwrap_or(Err(late("Status"))),
+        info: info.and_then(Result::ok).unwrap_or_default(),
+        cgroup_driver: driver.and_then(Result::ok).flatten(),
+    }
+}
+
+/// All that is found of it.
+pub(super) fn verdicts(seen: &RuntimeSeen, settings: &EdgeCore, host: &Host) -> Vec<Finding> {
+    let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
+    let folder = cni_folder(&seen.info);
+    let mut findings = vec![answers(&seen.version, endpoint, host)];
+    findings.extend(plugin(&seen.version, &seen.status));
+    let names = host.names(&folder);
+    findings.push(network(seen.status.as_ref().ok(), &folder, names.as_deref()));
+    findings.extend(driver(settings, seen));
+    findings
+}
+
+/// Whether somebody answers there.
+fn answers(version: &Result<VersionResponse, Error>, endpoint: &str, host: &Host) -> Finding {
+    let install = "start it (`systemctl enable --now containerd`), or install one (Debian: `apt-get install containerd runc containernetworking-plugins`)";
+    match version {
+        Ok(version) => Finding::passed(
+            ENDPOINT,
+            short(&format!("{} {} at {endpoint}", version.runtime_name, version.runtime_version)),
+        ),
+        Err(Error::Unsupported { .. }) => {
+            Finding::passed(ENDPOINT, format!("somebody answers at {endpoint}"))
+        }
+        Err(Error::BadEndpoint(_)) => Finding::failed(
+            ENDPOINT,
+            format!(
+                "`{endpoint}` is no endpoint: set modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint to unix:///PATH"
+            ),
+        ),
+        Err(error @ Error::Unreachable { message, .. }) if message.contains("permission denied") => {
+            Finding::failed(ENDPOINT, short(&format!("{}: run this as root", error.grpc_message())))
+        }
+        Err(error @ Error::Unreachable { .. }) => {
+            let others: Vec<&str> =
+                SOCKETS.into_iter().filter(|path| !endpoint.ends_with(path) && host.has(path)).collect();
+            let others = match others[..] {
+                [] => String::new(),
+                _ => format!(
+                    "; there is {}: modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint names which one is used",
+                    others.join(" and ")
+                ),
+            };
+            Finding::failed(
+                ENDPOINT,
+                format!("nobody answers at {endpoint} ({}): {install}{others}", short(&error.grpc_message())),
+            )
+        }
+        Err(error) => Finding::failed(
+            ENDPOINT,
+            format!(
+                "the runtime at {endpoint} does not say its version ({}): look at its log (`journalctl -u containerd`), and restart it \
+                 (`systemctl restart containerd`), which ends no container",
+                short(&error.grpc_message())
+            ),
+        ),
+    }
+}
+
+/// Whether it has CRI, and is ready by its own word.
+fn plugin(
+    version: &Result<VersionResponse, Error>,
+    status: &Result<RuntimeStatus, Error>,
+) -> Option<Finding> {
+    if matches!(version, Err(Error::Unsupported { .. })) {
+        return Some(Finding::failed(
+            PLUGIN,
+            "the runtime has no CRI v1: take `cri` out of disabled_plugins in /etc/containerd/config.toml (Docker's package of containerd has it there), \
+             and `systemctl restart containerd`; containerd is to be 1.6 or later",
+        ));
+    }
+    version.as_ref().ok()?;
+    let ready = match status {
+        Ok(status) => status.conditions.iter().find(|condition| condition.r#type == "RuntimeReady"),
+        Err(error) => {
+            return Some(Finding::failed(
+                PLUGIN,
+                format!(
+                    "the runtime does not say how it is ({}): look at its log (`journalctl -u containerd`)",
+                    short(&error.grpc_message())
+                ),
+            ));
+        }
+    };
+    Some(match ready {
+        Some(condition) if !condition.status => Finding::failed(
+            PLUGIN,
+            format!(
+                "the runtime is not ready ({}: {}): look at its log (`journalctl -u containerd`)",
+                short(&condition.reason),
+                short(&condition.message)
+            ),
+        ),
+        Some(_) | None => Finding::passed(PLUGIN, "CRI v1, and ready"),
+    })
+}
+
+/// Where the runtime looks for the network's configuration, by its own word.
+fn cni_folder(info: &HashMap<String, String>) -> PathBuf {
+    let config = info.get("config").and_then(|config| serde_json::from_str::<Value>(config).ok());
+    let cni = config.as_ref().and_then(|config| config.get("cni"));
+    let folder =
+        cni.and_then(|cni| cni.get("confDir").and_then(Value::as_str).or(cni["confDirs"][0].as_str()));
+    PathBuf::from(folder.filter(|folder| folder.starts_with('/')).unwrap_or(CNI_FOLDER))
+}
+
+/// Whether pods have a network. What the runtime says counts; without it the files.
+fn network(status: Option<&RuntimeStatus>, folder: &Path, names: Option<&[String]>) -> Finding {
+    let is_configuration = |name: &&String| {
+        [".conf", ".conflist", ".json"].iter().any(|ending| name.ends_with(ending)) && !name.starts_with('.')
+    };
+    let files: Vec<&String> = names.into_iter().flatten().filter(is_configuration).collect();
+    let shown = folder.display();
+    let write = format!(
+        "write one, as {shown}/10-bridge.conflist with the plugins bridge and portmap (Debian: `apt-get install containernetworking-plugins`; the \
+         README of those plugins has an example); the runtime takes it up by itself"
+    );
+    let condition = status
+        .and_then(|status| status.conditions.iter().find(|condition| condition.r#type == "NetworkReady"));
+    match (condition, files.first()) {
+        (Some(condition), None) if !condition.status => Finding::failed(
+            NETWORK,
+            format!("there is no CNI configuration in {shown}, so that no pod gets an address: {write}"),
+        ),
+        (Some(condition), Some(file)) if !condition.status => Finding::failed(
+            NETWORK,
+            format!(
+                "the runtime cannot use {shown}/{} ({}): is the plugin there that it names, in /opt/cni/bin or /usr/lib/cni (the runtime's binDir), \
+                 and is it JSON with a cniVersion?",
+                plain(file),
+                short(&condition.message)
+            ),
+        ),
+        (_, Some(file)) => {
+            let word = if condition.is_some() { "" } else { "; whether the runtime can use it is not known" };
+            Finding::passed(NETWORK, format!("{shown}/{}{word}", plain(file)))
+        }
+        (Some(_), None) => Finding::passed(NETWORK, "the runtime says that the network is ready"),
+        (None, None) => Finding::failed(
+            NETWORK,
+            format!("there is no CNI configuration in {shown}, so that no pod will get an address: {write}"),
+        ),
+    }
+}
+
+/// Whether both make cgroups in the same way. Edged says the same in the node's condition Ready.
+fn driver(settings: &EdgeCore, seen: &RuntimeSeen) -> Option<Finding> {
+    seen.version.as_ref().ok()?;
+    let own = settings.modules.edged.tailored_kubelet_config.cgroup_driver;
+    let name = match own {
+        config::edge::CgroupDriver::Cgroupfs => "cgroupfs",
+        config::edge::CgroupDriver::Systemd => "systemd",
+    };
+    Some(match edge_edged::cgroup_driver_mismatch(own, seen.cgroup_driver) {
+        Some(what) => Finding::failed(DRIVER, what),
+        None if seen.cgroup_driver.is_none() => {
+            Finding::passed(DRIVER, format!("{name} by edgecore.yaml; the runtime does not say which it has"))
+        }
+        None => Finding::passed(DRIVER, format!("{name}, as the runtime")),
+    })
+}
+
+fn short(text: &str) -> String {
+    plain(text).replace('\n', " ").chars().take(WORDS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use cri::v1::RuntimeCondition;
+
+    use super::*;
+    use crate::finding::Grade::{Failed, Passed};
+    use crate::finding::tests::grade;
+
+    fn seen(network: (bool, &str)) -> RuntimeSeen {
+        let condition = |kind: &str, (status, message): (bool, &str)| RuntimeCondition {
+            r#type: kind.to_owned(),
+            status,
+            reason: String::new(),
+            message: message.to_owned(),
+        };
+        let version = VersionResponse {
+            runtime_name: "containerd".into(),
+            runtime_version: "1.6".into(),
+            ..VersionResponse::default()
+        };
+        let conditions = vec![condition("RuntimeReady", (true, "")), condition("NetworkReady", network)];
+        let status = RuntimeStatus { conditions, ..RuntimeStatus::default() };
+        RuntimeSeen { version: Ok(version), status: Ok(status), info: HashMap::new(), cgroup_driver: None }
+    }
+
+    fn found(seen: &RuntimeSeen, host: &Host) -> Vec<Finding> {
+        verdicts(seen, &EdgeCore::default(), host)
+    }
+
+    fn of<'a>(findings: &'a [Finding], check: &str) -> &'a Finding {
+        findings.iter().find(|finding| finding.check == check).unwrap()
+    }
+
+    #[test]
+    fn a_runtime_without_cri_is_told_from_one_that_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::in_folder(folder.path());
+        let failed = |error: Error| {
+            let seen = RuntimeSeen {
+                version: Err(error.clone()),
+                status: Err(error),
+                info: HashMap::new(),
+                cgroup_driver: None,
+            };
+            found(&seen, &host)
+        };
+        let without = failed(Error::Unsupported { call: "Version" });
+        grade(of(&without, ENDPOINT), Passed, "somebody answers");
+        grade(of(&without, PLUGIN), Failed, "disabled_plugins");
+        std::fs::create_dir_all(folder.path().join("run/crio")).unwrap();
+        std::fs::write(folder.path().join("run/crio/crio.sock"), "").unwrap();
+        let away = |message: &str| {
+            failed(Error::Unreachable { endpoint: "unix:///x".into(), message: message.into() })
+        };
+        let nobody = away("connect: no such file or directory");
+        grade(of(&nobody, ENDPOINT), Failed, "there is /run/crio/crio.sock: ");
+        assert!(!nobody.iter().any(|finding| finding.check == PLUGIN || finding.check == DRIVER));
+        grade(of(&away("connect: permission denied"), ENDPOINT), Failed, "as root");
+        grade(of(&failed(Error::Deadline { call: "Version" }), ENDPOINT), Failed, "journalctl -u containerd");
+    }
+
+    #[test]
+    fn a_network_that_is_not_there_says_whether_it_is_the_file_or_the_plugin() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::in_folder(folder.path());
+        let not_ready = seen((false, "cni plugin not initialized"));
+        grade(of(&found(&not_ready, &host), NETWORK), Failed, "no CNI configuration in /etc/cni/net.d");
+        let here = folder.path().join("etc/cni/net.d");
+        std::fs::create_dir_all(&here).unwrap();
+        std::fs::write(here.join(".10-x.conflist.swp"), "").unwrap();
+        grade(of(&found(&not_ready, &host), NETWORK), Failed, "no CNI configuration");
+        std::fs::write(here.join("10-x.conflist"), "").unwrap();
+        grade(of(&found(&not_ready, &host), NETWORK), Failed, "10-x.conflist (cni plugin not initialized)");
+        grade(of(&found(&seen((true, "")), &host), NETWORK), Passed, "10-x.conflist");
+        let elsewhere =
+            HashMap::from([("config".to_owned(), r#"{"cni":{"confDir":"/elsewhere"}}"#.to_owned())]);
+        let not_ready = RuntimeSeen { info: elsewhere, ..not_ready };
+        grade(of(&found(&not_ready, &host), NETWORK), Failed, "no CNI configuration in /elsewhere");
+    }
+
+    #[test]
+    fn a_driver_of_the_other_kind_is_said_in_edgeds_words() {
+        let host = Host::here();
+        let with = |driver| RuntimeSeen { cgroup_driver: driver, ..seen((true, "")) };
+        grade(
+            of(&found(&with(Some(CgroupDriver::Systemd)), &host), DRIVER),
+            Failed,
+            "cgroupDriver to systemd",
+        );
+        grade(of(&found(&with(Some(CgroupDriver::Cgroupfs)), &host), DRIVER), Passed, "as the runtime");
+        grade(of(&found(&with(None), &host), DRIVER), Passed, "does not say");
+    }
+}
