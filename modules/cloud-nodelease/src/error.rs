@@ -12,6 +12,9 @@ pub(crate) enum LeaseError {
     /// Others wrote all the time.
     #[error("the object is written by others all the time")]
     Contended,
+    /// Whoever asked was sent away before it was written.
+    #[error("the API server was too slow: the node was asked to come again, and nothing was written")]
+    Late,
     /// Nobody counts there: something else has written into the Lease or the Node.
     #[error(
         "there is no session after {session}, to which `leaseTransitions` of the Lease kube-node-lease/{node} or the Node \

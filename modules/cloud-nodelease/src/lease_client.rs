@@ -21,7 +21,7 @@ use crate::error::LeaseError;
 use crate::events;
 use crate::lease::{self, LeaseHolder, LeaseOwner, LeaseVersion, NamedCloudCore};
 use crate::plan::Sessions;
-use crate::rights::NodeRights;
+use crate::rights::{FoundRight, NodeRights};
 
 /// Where nodes' Leases live.
 const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -47,6 +47,12 @@ pub(crate) struct LeaseClaim {
     before: Option<(NamedCloudCore, u64)>,
 }
 
+/// What a claim begins with: read before it is known whether the node is ours, since nothing of it is written then.
+pub(crate) struct FoundClaim {
+    lease: Result<Option<LeaseHolder>, LeaseError>,
+    right: Option<FoundRight>,
+}
+
 /// The nodes' Leases.
 #[derive(Clone)]
 pub(crate) struct LeaseClient {
@@ -70,25 +76,45 @@ impl LeaseClient {
         node: &NodeName,
         uid: Option<&str>,
     ) -> Result<(), LeaseError> {
-        self.rights.ensure(env, node, uid).await
+        self.rights.ensure(env, node, uid, None).await
     }
 
-    /// Takes the node, whoever has it: the newest link is the one that the node has chosen. Begins no write once `is_late`.
+    /// Reads what a claim begins with, side by side: where the API server is slow, each answer takes its time.
+    pub(crate) async fn find(&self, env: &Env, node: &NodeName) -> FoundClaim {
+        let (lease, right) = futures::join!(self.read(node), self.rights.read(env, node));
+        FoundClaim { lease, right }
+    }
+
+    /// Takes the node, of the Node with this uid, whoever has it: the newest link is the one that the node has chosen. Begins no write
+    /// of the Lease once `is_late`.
     pub(crate) async fn claim(
         &self,
+        env: &Env,
         node: &NodeName,
+        uid: Option<&str>,
+        found: FoundClaim,
         is_late: &Cell<bool>,
     ) -> Result<LeaseClaim, LeaseError> {
-        let claimed = self.take(node, is_late).await;
+        self.rights.ensure(env, node, uid, found.right).await?;
+        let claimed = self.take(node, found.lease, is_late).await;
         if claimed.as_ref().is_err_and(is_refusal) {
             self.rights.doubt(node);
         }
         claimed
     }
 
-    async fn take(&self, node: &NodeName, is_late: &Cell<bool>) -> Result<LeaseClaim, LeaseError> {
+    async fn take(
+        &self,
+        node: &NodeName,
+        found: Result<Option<LeaseHolder>, LeaseError>,
+        is_late: &Cell<bool>,
+    ) -> Result<LeaseClaim, LeaseError> {
+        let mut first = Some(found);
         for _ in 0..SWAP_TRIES {
-            let found = self.read(node).await?;
+            let found = match first.take() {
+                Some(found) => found?,
+                None => self.read(node).await?,
+            };
             let mut highest = self.sessions.borrow().newest(node).unwrap_or_default();
             let is_counted_here = defect::is_planted(Defect::SessionsFromOne);
             if let (Some(found), false) = (&found, is_counted_here) {
@@ -99,7 +125,7 @@ impl LeaseClient {
                 highest = highest.max(self.session_of_node(node).await?);
             }
             if is_late.get() {
-                break;
+                return Err(LeaseError::Late);
             }
             let exhausted = || LeaseError::Exhausted { node: node.clone(), session: highest };
             let session = lease::next_session(highest).ok_or_else(exhausted)?;
@@ -180,7 +206,7 @@ impl LeaseClient {
                 // Whoever took its right away took the node, too, or took it by mistake: the next try looks.
                 Err(error) if is_refusal(&error) => {
                     self.rights.doubt(node);
-                    self.rights.ensure(env, node, Some(uid)).await?;
+                    self.rights.ensure(env, node, Some(uid), None).await?;
                     return Err(error);
                 }
                 Err(error) => return Err(error),

@@ -32,6 +32,9 @@ const KNOWN_TRIES: usize = 20;
 /// 60 s before an API server that takes no rights is asked again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
+/// What the API server answered to the question for a right.
+pub(crate) type FoundRight = Result<Option<RoleBinding>, kube::Error>;
+
 /// The rights that this CloudCore has bound or found.
 #[derive(Clone)]
 pub(crate) struct NodeRights {
@@ -52,7 +55,24 @@ impl NodeRights {
         self.bound.borrow_mut().remove(node);
     }
 
-    /// Sees to it that there is the right to the node, of the Node with this uid; `None`: there is no Node yet.
+    /// The right as it stands now, for whoever has something else to read meanwhile; `None` where it is known or not asked for.
+    pub(crate) async fn read(&self, env: &Env, node: &NodeName) -> Option<FoundRight> {
+        if self.bound.borrow().contains_key(node) || self.is_refused(env) {
+            return None;
+        }
+        Some(self.rights().get_opt(node.as_str()).await)
+    }
+
+    fn is_refused(&self, env: &Env) -> bool {
+        self.refused.get().is_some_and(|at| env.now() < at + REFUSED_PAUSE)
+    }
+
+    fn rights(&self) -> Api<RoleBinding> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// Sees to it that there is the right to the node, of the Node with this uid; `None`: there is no Node yet. What was `found` a
+    /// moment ago is not read again.
     ///
     /// # Errors
     /// It could not be read or bound now. Where the API server takes no rights at all, there is none, and that is no error: then no
@@ -62,13 +82,13 @@ impl NodeRights {
         env: &Env,
         node: &NodeName,
         uid: Option<&str>,
+        found: Option<FoundRight>,
     ) -> Result<(), LeaseError> {
         let is_bound = self.bound.borrow().get(node).is_some_and(|bound| bound.as_deref() == uid);
-        let is_refused = self.refused.get().is_some_and(|at| env.now() < at + REFUSED_PAUSE);
-        if is_bound || is_refused {
+        if is_bound || self.is_refused(env) {
             return Ok(());
         }
-        match self.bind(env, node, uid).await {
+        match self.bind(env, node, uid, found).await {
             Ok(()) => {
                 self.refused.set(None);
                 self.bound.borrow_mut().insert(node.clone(), uid.map(str::to_owned));
@@ -83,13 +103,23 @@ impl NodeRights {
         }
     }
 
-    async fn bind(&self, env: &Env, node: &NodeName, uid: Option<&str>) -> Result<(), LeaseError> {
-        let rights: Api<RoleBinding> = Api::namespaced(self.client.clone(), NAMESPACE);
+    async fn bind(
+        &self,
+        env: &Env,
+        node: &NodeName,
+        uid: Option<&str>,
+        mut found: Option<FoundRight>,
+    ) -> Result<(), LeaseError> {
+        let rights = self.rights();
         let wanted: RoleBinding =
             serde_json::from_value(right(node, uid)).map_err(kube::Error::SerdeError)?;
         for _ in 0..SWAP_TRIES {
             let mut wanted = wanted.clone();
-            let written = match rights.get_opt(node.as_str()).await? {
+            let found = match found.take() {
+                Some(found) => found?,
+                None => rights.get_opt(node.as_str()).await?,
+            };
+            let written = match found {
                 Some(found) if is_right(&found, &wanted) => return Ok(()),
                 Some(found) => {
                     wanted.metadata.resource_version = found.metadata.resource_version;

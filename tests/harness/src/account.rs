@@ -22,13 +22,21 @@ const OF_THE_ACCOUNT: [&str; 10] = [
     "MutatingAdmissionPolicyBinding",
 ];
 
+/// 86,400 s: as long as whatever shows such a token runs at the most.
+const DAY: u32 = 86_400;
+
 /// Applies what ships for a server without constrained impersonation and without admission policies, and gives a client
 /// that is CloudCore's account.
 pub(crate) async fn of_stand_alone(admin: &kube::Client, kubeconfig: &Path) -> kube::Client {
+    apply_for_stand_alone(admin).await;
+    become_account(admin, kubeconfig, "kubeedge", "cloudcore").await
+}
+
+/// Applies what ships for a server without constrained impersonation and without admission policies.
+pub(crate) async fn apply_for_stand_alone(admin: &kube::Client) {
     cloud::apply_definitions(admin, &Env::real()).await.unwrap();
     let values = json!({ "policies": { "enable": false }, "rbac": { "secrets": true, "mirrors": true } });
     apply(admin, of_chart(values)).await;
-    become_account(admin, kubeconfig, "kubeedge", "cloudcore").await
 }
 
 /// Applies what ships for a server of today: nothing grants a Secret.
@@ -77,15 +85,31 @@ async fn apply(admin: &kube::Client, objects: Vec<Value>) {
     }
 }
 
-/// A client that is this account, by a token of an hour.
+/// A client that is this account, by a token of a day.
 pub(crate) async fn become_account(
     admin: &kube::Client,
     kubeconfig: &Path,
     namespace: &str,
     account: &str,
 ) -> kube::Client {
-    let request =
-        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
+    let found = as_account(admin, kubeconfig, namespace, account).await;
+    let mut config =
+        kube::Config::from_custom_kubeconfig(found, &KubeConfigOptions::default()).await.unwrap();
+    config.connect_timeout = Some(Duration::from_secs(10));
+    kube::Client::try_from(config).unwrap()
+}
+
+/// Writes a kubeconfig of CloudCore's account, for a program: it is good for a day.
+pub(crate) async fn write_kubeconfig(admin: &kube::Client, kubeconfig: &Path, to: &Path) {
+    let found = as_account(admin, kubeconfig, "kubeedge", "cloudcore").await;
+    std::fs::write(to, serde_json::to_vec(&found).unwrap()).unwrap();
+}
+
+async fn as_account(admin: &kube::Client, kubeconfig: &Path, namespace: &str, account: &str) -> Kubeconfig {
+    let request = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"audiences": [], "expirationSeconds": DAY},
+    });
     let request =
         http::Request::post(format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"))
             .header("content-type", "application/json")
@@ -97,8 +121,5 @@ pub(crate) async fn become_account(
         let token = granted["status"]["token"].as_str().unwrap().to_owned();
         user.auth_info = Some(kube::config::AuthInfo { token: Some(token.into()), ..Default::default() });
     }
-    let mut config =
-        kube::Config::from_custom_kubeconfig(found, &KubeConfigOptions::default()).await.unwrap();
-    config.connect_timeout = Some(Duration::from_secs(10));
-    kube::Client::try_from(config).unwrap()
+    found
 }

@@ -11,6 +11,8 @@ use contract::NodeName;
 use noderegistry::{Certificate, Entry, NewToken, Registry, TokenClaims};
 use pki::{Authorities, CurrentAuthorities};
 
+use crate::account;
+
 /// A day, in seconds.
 const DAY: u64 = 86_400;
 
@@ -154,5 +156,15 @@ impl StandAlone {
     /// The kubeconfig of its admin.
     pub fn kubeconfig(&self) -> std::path::PathBuf {
         self.running.kubeconfig_path().to_owned()
+    }
+
+    /// Makes CloudCore's account, and writes a kubeconfig of it for a `cloudcore` that is a process.
+    ///
+    /// # Panics
+    /// When the API refuses a part of it, or the file cannot be written.
+    pub async fn write_account(&self, to: &std::path::Path) {
+        let admin = self.client();
+        account::apply_for_stand_alone(&admin).await;
+        account::write_kubeconfig(&admin, self.running.kubeconfig_path(), to).await;
     }
 }

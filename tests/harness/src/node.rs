@@ -62,6 +62,24 @@ impl Node {
         }
     }
 
+    /// A node that has joined by itself: it dials `quic`, a list of servers, by the files that its settings name. It is not started yet.
+    ///
+    /// # Panics
+    /// When the name is no node's, or its folder cannot be made.
+    pub fn joined(name: &str, folder: PathBuf, quic: String, runtime: StandInRuntime) -> Node {
+        let settings = Node::joined_settings(folder.clone(), name, quic);
+        let ways = (NetworkPath::new(), None);
+        let mut node =
+            Node::unstarted((name, folder), settings, Arc::new(runtime.clone()), ways, Env::real());
+        node.stands_on(runtime);
+        node
+    }
+
+    /// The settings of such a node: they name the files into which it is to join.
+    pub fn joined_settings(folder: PathBuf, name: &str, quic: String) -> config::edge::EdgeCore {
+        Node::settings_in(folder, name, (quic, String::new()))
+    }
+
     /// Settings of a node whose folder this is, and which dials QUIC's and WebSocket's lists; an empty one: not that.
     pub(crate) fn settings_in(
         folder: PathBuf,

@@ -28,13 +28,20 @@ impl RealCluster {
             println!("skipped: {VARIABLE} names no kubeconfig of a real cluster");
             return None;
         };
-        let kubeconfig = PathBuf::from(path);
+        Some(RealCluster::at(PathBuf::from(path)).await)
+    }
+
+    /// The one of this kubeconfig, which has to be an administrator's.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn at(kubeconfig: PathBuf) -> RealCluster {
         let found = Kubeconfig::read_from(&kubeconfig).unwrap();
         let config =
             kube::Config::from_custom_kubeconfig(found, &KubeConfigOptions::default()).await.unwrap();
         let admin = kube::Client::try_from(config).unwrap();
         account::apply_shipped(&admin).await;
-        Some(RealCluster { kubeconfig, admin })
+        RealCluster { kubeconfig, admin }
     }
 
     /// A client of its administrator.
@@ -45,6 +52,14 @@ impl RealCluster {
     /// A client that is CloudCore's account.
     pub async fn account(&self) -> kube::Client {
         account::become_account(&self.admin, &self.kubeconfig, "kubeedge", "cloudcore").await
+    }
+
+    /// Writes a kubeconfig of CloudCore's account, for a `cloudcore` that is a process.
+    ///
+    /// # Panics
+    /// When the cluster grants no token, or the file cannot be written.
+    pub async fn write_account(&self, to: &Path) {
+        account::write_kubeconfig(&self.admin, &self.kubeconfig, to).await;
     }
 }
 

@@ -206,6 +206,50 @@ fn a_lease_that_is_written_after_the_claim_was_refused_says_again_what_it_said()
     });
 }
 
+/// The API, where each answer takes this long.
+fn with_slow_answers(client: kube::Client, each: Duration) -> kube::Client {
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let client = client.clone();
+        async move {
+            tokio::time::sleep(each).await;
+            client.send(request).await
+        }
+    });
+    kube::Client::new(service, "default")
+}
+
+/// As in a rolling update: the next CloudCore has never had the node, and its API server has many others to answer.
+#[test]
+fn a_node_is_claimed_where_each_answer_of_the_api_server_takes_a_second() {
+    run(async || {
+        let env = Env::real();
+        let api = StandAlone::start(&env).await;
+        enter(api.client(), "edge-1", "01", env.wall()).await;
+        for (cloudcore, client, session) in [
+            ("cloudcore-a", api.client(), 1),
+            ("cloudcore-b", with_slow_answers(api.client(), Duration::from_millis(1100)), 2),
+        ] {
+            let mut hive = Hive::new("test", env.clone());
+            let lease = hive.mailbox::<NodeLeaseMsg>("lease", Capacity::new(16, "a test's choice"));
+            let lease_to = hive.grant("a test", &lease, Flow::Ask);
+            let (_hub, hub) = Probe::new(&env, 16);
+            let parts = cloud_nodelease::Dependencies {
+                client,
+                hub,
+                cloudcore: cloudcore.to_owned(),
+                address: None,
+                lease_period: Duration::from_secs(10),
+                interruptions: Interruptions::default(),
+            };
+            hive.supervise(lease, Policy::default(), move || NodeLease::new(parts.clone()));
+            hive.open().unwrap();
+            let node = NodeName::parse("edge-1").unwrap();
+            let claim = |reply| NodeLeaseMsg::Claim { node, certificate: "01".to_owned(), reply };
+            assert_eq!(lease_to.ask(LONG, claim).await.unwrap(), Ok(session), "{cloudcore}");
+        }
+    });
+}
+
 #[test]
 fn a_link_that_goes_on_under_an_older_claim_is_ended_at_its_next_sign_of_life() {
     run(async || {

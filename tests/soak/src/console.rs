@@ -1,7 +1,7 @@
 //! What the reader sees while it runs.
 
 use std::io::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Prints lines with the time since the beginning.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +21,11 @@ impl Console {
         Console::default()
     }
 
+    /// The time since the beginning.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
     /// A line as it is.
     pub fn line(&self, text: &str) {
         // A reader who closed the pipe has seen enough; the exit code still tells.
@@ -29,6 +34,6 @@ impl Console {
 
     /// A line with its time.
     pub fn at(&self, text: &str) {
-        self.line(&format!("[{:7.1} s] {text}", self.begun.elapsed().as_secs_f64()));
+        self.line(&format!("[{:7.1} s] {text}", self.elapsed().as_secs_f64()));
     }
 }

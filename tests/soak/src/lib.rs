@@ -15,6 +15,7 @@
 //! * [`certificates`]: certificates of minutes are renewed for hours, the CA is replaced, and no link is lost for it.
 //! * [`load`]: a thousand devices that report every second, and thirty that report twenty times a second.
 //! * [`bulk`]: a thousand objects over a long way, and what a reconnect with them costs.
+//! * [`rolling`]: three CloudCores are restarted in turn under five hundred pods on a hundred nodes. Its nodes are EdgeCores in this process.
 //! * [`code_order`]: which code an idle node runs, as a script for the linker. No fault, and no bar.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -42,6 +43,7 @@ mod process;
 pub mod reboot;
 pub mod reconnect;
 mod relay;
+pub mod rolling;
 mod testbed;
 mod uploads;
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use soak::{
     Console, Outcome, Testbed, Transports, attack, binaries, bulk, certificates, code_order, copy,
-    everything, idle, kill, link_faults, load, reboot, reconnect,
+    everything, idle, kill, link_faults, load, reboot, reconnect, rolling,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -109,6 +109,23 @@ enum Scenario {
         #[arg(long, value_name = "SECONDS", default_value_t = 120)]
         seconds: u64,
     },
+    /// Three CloudCores are restarted in turn while pods come and go: none stuck, no node NotReady, nothing older after newer
+    Rolling {
+        #[arg(long, default_value_t = 100)]
+        nodes: usize,
+        /// Pods in the end, one on each node among them
+        #[arg(long, default_value_t = 500)]
+        pods: usize,
+        /// How often each CloudCore is restarted
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// An administrator's, of a real Kubernetes, where CloudCore's definitions and account stay; without it an API of ours
+        #[arg(long, value_name = "FILE")]
+        kubeconfig: Option<PathBuf>,
+        /// Break something on purpose: the run has to fail
+        #[arg(long = "break", value_enum)]
+        defect: Option<rolling::Defect>,
+    },
     /// Which of edgecore's code an idle node runs: writes the linker's script edge/code_order.ld. Needs qemu-x86_64 (package qemu-user)
     CodeOrder {
         /// How long the idle node is watched
@@ -189,6 +206,18 @@ async fn play(
         let options = attack::Options { hold: Duration::from_secs(hold), judge_others: true };
         return Ok(attack::run("attack", binaries, &options, console).await);
     }
+    if let Scenario::Rolling { nodes, pods, rounds, kubeconfig, defect } = &cli.scenario {
+        let (kubeconfig, logs) = (kubeconfig.clone(), cli.logs.clone());
+        let options = rolling::Options {
+            nodes: *nodes,
+            pods: *pods,
+            rounds: *rounds,
+            kubeconfig,
+            defect: *defect,
+            logs,
+        };
+        return Ok(rolling::run(binaries, &options, console).await);
+    }
     let transports = if matches!(cli.scenario, Scenario::LinkFaults { .. }) {
         Transports::QuicAndWebSocket
     } else {
@@ -234,7 +263,7 @@ async fn play(
             link_faults::run(&mut testbed, &options, console).await
         }
         // Has no stage, or one of its own.
-        Scenario::Attack { .. } | Scenario::CodeOrder { .. } => Outcome::default(),
+        Scenario::Attack { .. } | Scenario::CodeOrder { .. } | Scenario::Rolling { .. } => Outcome::default(),
         Scenario::Certificates { .. } => match &certificates {
             Some(options) => certificates::run(&mut testbed, options, console).await,
             None => Outcome::default(),

@@ -1,4 +1,4 @@
-//! CloudCore's `/metrics`, read as Prometheus reads them.
+//! CloudCore's `/metrics`, read as Prometheus reads them, and what else its monitor answers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,23 +10,28 @@ use tokio::net::TcpStream;
 /// 5 s for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// What the monitor answers at `path`, with its head.
+pub(crate) async fn page(monitor: SocketAddr, path: &str) -> Result<String> {
+    let ask = async {
+        let mut stream = TcpStream::connect(monitor).await?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        anyhow::Ok(text)
+    };
+    tokio::time::timeout(ANSWER_WITHIN, ask)
+        .await
+        .with_context(|| format!("{path}: no answer in time"))?
+        .with_context(|| path.to_owned())
+}
+
 /// All of them.
 pub(crate) struct Metrics(String);
 
 impl Metrics {
     /// Asks the monitor.
     pub(crate) async fn read(monitor: SocketAddr) -> Result<Metrics> {
-        let ask = async {
-            let mut stream = TcpStream::connect(monitor).await?;
-            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text).await?;
-            anyhow::Ok(Metrics(text))
-        };
-        tokio::time::timeout(ANSWER_WITHIN, ask)
-            .await
-            .context("/metrics: no answer in time")?
-            .context("/metrics")
+        page(monitor, "/metrics").await.map(Metrics)
     }
 
     /// The value of `name` for `node`; none when it has no line.

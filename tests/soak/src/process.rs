@@ -4,9 +4,19 @@ use anyhow::{Context, Result};
 
 /// Resident memory in bytes.
 pub(crate) fn resident(pid: u32) -> Result<f64> {
+    memory(pid, "VmRSS")
+}
+
+/// The most resident memory that it ever had, in bytes.
+pub(crate) fn peak(pid: u32) -> Result<f64> {
+    memory(pid, "VmHWM")
+}
+
+fn memory(pid: u32, what: &'static str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
+    let line = line.with_context(|| format!("no {what}"))?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().context(what)?;
     Ok(kib * 1024.0)
 }
 
