@@ -83,6 +83,10 @@ pub async fn run(binaries: &Path, options: &Options, console: &Console) -> Outco
         let mut stage = Stage::up(&folder.0, binaries, options, console).await?;
         let told = stage.story(options, console, outcome).await;
         outcome_of(&mut stage, outcome)?;
+        if told.is_err() && options.kubeconfig.is_some() {
+            // Somebody's cluster goes on. What went wrong for good is told already.
+            let _ = stage.leave().await;
+        }
         if told.is_err() || !outcome.violations().is_empty() {
             console.line(&stage.clouds.log_tails());
             if let Some(folder) = &options.logs {
@@ -271,7 +275,13 @@ impl Stage {
         for container in self.fleet.running() {
             outcome.violation(format!("no pod is left, and there runs {container}"));
         }
+        self.leave().await
+    }
+
+    /// Nothing of it is left in the cluster, but the definitions and CloudCore's account.
+    async fn leave(&mut self) -> Result<()> {
         self.lookers.abort_all();
+        self.objects.delete_all().await?;
         block_in_place(|| self.fleet.end());
         self.objects.forget(&self.names).await
     }

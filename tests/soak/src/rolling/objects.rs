@@ -109,22 +109,18 @@ impl Objects {
         futures::stream::iter(delete).buffer_unordered(AT_ONCE).try_collect().await
     }
 
-    /// Deletes the namespace and whatever is in it.
+    /// Deletes the namespace and whatever is in it, if it is there.
     pub(super) async fn delete_all(&self) -> Result<()> {
         let namespaces = objects(self.client.clone(), "v1", "Namespace", None);
-        namespaces.delete(NAMESPACE, &DeleteParams::default()).await.context("delete the namespace")?;
-        Ok(())
+        deleted(namespaces.delete(NAMESPACE, &DeleteParams::default()).await).context("delete the namespace")
     }
 
     /// Gives the nodes' names back.
     pub(super) async fn forget(&self, nodes: &[String]) -> Result<()> {
         let register = objects(self.client.clone(), "kubehive.io/v1alpha1", "EdgeNode", None);
         for node in nodes {
-            register.delete(node, &DeleteParams::default()).await.context("free a node's name")?;
-            match self.nodes().delete(node, &DeleteParams::default()).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                deleted => drop(deleted.context("delete a Node")?),
-            }
+            deleted(register.delete(node, &DeleteParams::default()).await).context("free a node's name")?;
+            deleted(self.nodes().delete(node, &DeleteParams::default()).await).context("delete a Node")?;
         }
         Ok(())
     }
@@ -255,6 +251,14 @@ async fn follow(api: &Api<DynamicObject>, from: String, tell: impl Fn(Seen)) {
             WatchEvent::Bookmark(_) => {}
             WatchEvent::Error(_) => return,
         }
+    }
+}
+
+/// What is not there has been deleted.
+fn deleted<T>(answer: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match answer {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        answer => answer.map(drop),
     }
 }
 
