@@ -15,7 +15,7 @@ const MEMORY_LEFT_MIN: u64 = 128 << 20;
 /// 1 GiB of a disk in all, and 512 MiB that are left: KubeEdge's.
 const DISK_MIN: u64 = 1 << 30;
 const DISK_LEFT_MIN: u64 = 512 << 20;
-/// Above 90 percent of memory, of a disk or of the processors it is said. KubeEdge's; a kubelet says DiskPressure then, too.
+/// Above 90 percent of memory, of a disk or of the processors it is said. KubeEdge's.
 const USED_PERCENT_MAX: u64 = 90;
 /// 5 percent of the processes and of the inodes that a kubelet wants left.
 const LEFT_PERCENT_MIN: u64 = 5;
@@ -23,6 +23,8 @@ const LEFT_PERCENT_MIN: u64 = 5;
 const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 /// Where the kernel's cgroups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// Where containerd has its images.
+const IMAGES: &str = "/var/lib/containerd";
 /// Where programs are looked for: a network plugin is started with no other path.
 const PROGRAMS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -198,7 +200,7 @@ pub(crate) fn folders(settings: &EdgeCore) -> Vec<PathBuf> {
         store,
         edged.root_directory.clone(),
         edged.tailored_kubelet_config.pod_logs_dir.clone(),
-        PathBuf::from("/var/lib/containerd"),
+        PathBuf::from(IMAGES),
     ];
     folders.dedup();
     folders
@@ -231,8 +233,19 @@ fn worst(findings: Vec<Finding>, check: &'static str) -> Finding {
     Finding { check, grade: Passed, says: says(&findings) }
 }
 
+/// Below how much of a disk pods are evicted: `evictionHard` of the folder of pods, and of the one of images where that is on it.
+pub(super) fn evicts_below(host: &Host, settings: &EdgeCore) -> impl Fn(&Disk) -> u64 + use<> {
+    let hard = settings.modules.edged.tailored_kubelet_config.eviction_hard.clone();
+    let images = host.disk(Path::new(IMAGES)).map(|disk| disk.device);
+    move |disk| {
+        let of_images =
+            images.filter(|device| *device == disk.device).map(|_| hard.imagefs_available.of(disk.size));
+        hard.nodefs_available.of(disk.size).max(of_images.unwrap_or(0))
+    }
+}
+
 /// Room on them.
-pub(super) fn disk(disks: &[(PathBuf, Disk)]) -> Finding {
+pub(super) fn disk(disks: &[(PathBuf, Disk)], evicts_below: &dyn Fn(&Disk) -> u64) -> Finding {
     const CHECK: &str = "Disk";
     if disks.is_empty() {
         return Finding::warned(CHECK, "no file system says how much room it has");
@@ -250,8 +263,11 @@ pub(super) fn disk(disks: &[(PathBuf, Disk)]) -> Finding {
             Finding::failed(CHECK, format!("{says}: a node needs {} in all", bytes(DISK_MIN)))
         } else if disk.available < DISK_LEFT_MIN {
             Finding::failed(CHECK, format!("{says}, less than {}: {full}", bytes(DISK_LEFT_MIN)))
+        } else if disk.available < evicts_below(disk) {
+            let below = bytes(evicts_below(disk));
+            Finding::warned(CHECK, format!("{says}: below {below} pods are evicted (DiskPressure, evictionHard); {full}"))
         } else if percent(disk.size - disk.available.min(disk.size), disk.size) > USED_PERCENT_MAX {
-            Finding::warned(CHECK, format!("{says}: at 10 % pods are evicted (DiskPressure, evictionHard); {full}"))
+            Finding::warned(CHECK, format!("{says}: {full}"))
         } else {
             Finding::passed(CHECK, says)
         }

@@ -221,7 +221,17 @@ pub(crate) async fn findings(topic: Topic, with: &CheckWith, host: &Host, env: &
         )],
         ..Local::default()
     });
-    let remote = remote.unwrap_or_default();
+    // Each part has a bound of its own, and all of them are below this one.
+    let remote = remote.unwrap_or_else(|| Remote {
+        network: vec![Finding::failed(
+            "RemoteChecks",
+            format!(
+                "not all was looked at within {} s: this machine has no time for it (`top`)",
+                ALL_WITHIN.as_secs()
+            ),
+        )],
+        ..Remote::default()
+    });
     let mut findings = local.machine;
     if topic.has(Topic::Cpu) {
         findings.push(machine::cpu(&stat, &host.text("/proc/stat")));
@@ -306,7 +316,8 @@ impl Local {
         }
         if topic.has(Topic::Disk) {
             let disks = disks(host, &folders(settings));
-            local.resources.extend([machine::disk(&disks), machine::inodes(&disks)]);
+            let room = machine::disk(&disks, &machine::evicts_below(host, settings));
+            local.resources.extend([room, machine::inodes(&disks)]);
         }
         if topic.has(Topic::Pid) {
             let [most, threads] =
@@ -450,7 +461,7 @@ pub(crate) async fn before_join(settings: &EdgeCore, env: &Env, say: &mut dyn Fn
             vec![
                 machine::memory(&host.text("/proc/meminfo")),
                 machine::memory_cgroup(&machine::Cgroups::of(&host)),
-                machine::disk(&disks(&host, &folders(&settings))),
+                machine::disk(&disks(&host, &folders(&settings)), &machine::evicts_below(&host, &settings)),
                 machine::iptables(&host),
                 ports::look(&host, &settings),
                 names::resolv_conf(&host, &settings),

@@ -260,7 +260,7 @@ mod tests {
             ..VersionResponse::default()
         };
         let conditions = vec![condition("RuntimeReady", (true, "")), condition("NetworkReady", network)];
-        let status = RuntimeStatus { conditions, ..RuntimeStatus::default() };
+        let status = RuntimeStatus { conditions };
         RuntimeSeen { version: Ok(version), status: Ok(status), info: HashMap::new(), cgroup_driver: None }
     }
 

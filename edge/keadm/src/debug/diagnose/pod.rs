@@ -133,7 +133,10 @@ pub(super) fn state(pod: &Value, now: SystemTime) -> Vec<Finding> {
         if !is_well {
             findings.push(Finding::warned(
                 CONDITION,
-                format!("{} is False: {} {}", text("type"), text("reason"), text("message")),
+                format!("{} is False: {} {}", text("type"), text("reason"), text("message"))
+                    .trim_end()
+                    .trim_end_matches(':')
+                    .to_owned(),
             ));
         }
     }

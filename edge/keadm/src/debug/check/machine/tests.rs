@@ -72,17 +72,27 @@ fn disks_are_judged_as_kubeedge_does_and_the_worst_is_said() {
         inodes_free: 500,
         ..Disk::default()
     };
+    let tenth = |disk: &Disk| disk.size / 10;
     let on = |folder: &str, disk: Disk| (PathBuf::from(folder), disk);
     let well = on("/a", disk_of(100 << 30, 50 << 30));
-    grade(&disk(std::slice::from_ref(&well)), Passed, "/a: 50.0 GiB of 100.0 GiB");
-    grade(&disk(&[well.clone(), on("/b", disk_of(100 << 30, 9 << 30))]), Warned, "/b: 9.0 GiB");
-    let full = disk(&[on("/b", disk_of(100 << 30, 9 << 30)), on("/c", disk_of(100 << 30, 500 << 20))]);
+    grade(&disk(std::slice::from_ref(&well), &tenth), Passed, "/a: 50.0 GiB of 100.0 GiB");
+    grade(&disk(&[well.clone(), on("/b", disk_of(100 << 30, 9 << 30))], &tenth), Warned, "/b: 9.0 GiB");
+    let full =
+        disk(&[on("/b", disk_of(100 << 30, 9 << 30)), on("/c", disk_of(100 << 30, 500 << 20))], &tenth);
     grade(&full, Failed, "/c: 500.0 MiB");
     assert!(!full.says.contains("/b"), "{full:?}");
-    grade(&disk(&[on("/d", disk_of(1000 << 20, 900 << 20))]), Failed, "needs 1.0 GiB in all");
+    grade(&disk(&[on("/d", disk_of(1000 << 20, 900 << 20))], &tenth), Failed, "needs 1.0 GiB in all");
+    grade(
+        &disk(std::slice::from_ref(&well), &|_: &Disk| 60 << 30),
+        Warned,
+        "below 60.0 GiB pods are evicted",
+    );
     let read_only = Disk { read_only: true, ..disk_of(100 << 30, 50 << 30) };
-    grade(&disk(&[on("/e", read_only)]), Failed, "remount,rw");
-    grade(&disk(&[]), Warned, "no file system");
+    grade(&disk(&[on("/e", read_only)], &tenth), Failed, "remount,rw");
+    grade(&disk(&[], &tenth), Warned, "no file system");
+    // A kubelet's own threshold, of a disk that has no images.
+    let below = evicts_below(&Host::here(), &EdgeCore::default());
+    assert_eq!(below(&Disk { size: 1000, device: u64::MAX, ..Disk::default() }), 100);
     let of_inodes =
         |all: u64, left: u64| [on("/a", Disk { inodes: all, inodes_free: left, ..Disk::default() })];
     grade(&inodes(&of_inodes(1000, 50)), Passed, "50 of 1000");
@@ -113,13 +123,14 @@ fn a_full_disk_and_one_that_takes_no_writes_are_found() {
     }
     fs::write(folder.path().join("fills"), vec![7; 1 << 20]).unwrap();
     let host = Host::here();
+    let tenth = |disk: &Disk| disk.size / 10;
     let seen = disks(&host, &[folder.path().join("not/yet")]);
     unmount();
-    grade(&disk(&seen), Failed, "not/yet: 0 B of 1.0 MiB");
+    grade(&disk(&seen, &tenth), Failed, "not/yet: 0 B of 1.0 MiB");
     assert!(mount("size=2g,ro"));
     let seen = disks(&host, &[folder.path().to_owned()]);
     unmount();
-    grade(&disk(&seen), Failed, "takes no writes");
+    grade(&disk(&seen, &tenth), Failed, "takes no writes");
     assert!(mount("size=2g,nr_inodes=2"));
     fs::write(folder.path().join("takes"), "").ok();
     fs::write(folder.path().join("takes too"), "").ok();
