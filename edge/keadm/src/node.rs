@@ -484,8 +484,8 @@ mod tests {
         let soft: Vec<&str> = soft.iter().map(String::as_str).collect();
         assert_eq!(with(&soft).unwrap(), wanted);
         for (pair, words) in [
-            (r"evictionHard.memory\.free=1", "no such key"),
-            (r#"evictionHard={"memory.free": "1"}"#, "no `memory.free` there"),
+            (r"evictionHard.memory\.free=1", "memory.free` is no setting"),
+            (r#"evictionHard={"memory.free": "1"}"#, "memory.free` is no setting"),
             (r"evictionSoft.memory\.free=1", "memory.free"),
             (r"evictionHard.memory\.available=lots", "no bound"),
         ] {

@@ -155,7 +155,7 @@ async fn every_fault_is_a_sentence_with_its_cure_and_leaves_nothing_behind() {
         (with(&|o| o.cloud.cert = closed), "check the address"),
         (with(&|o| o.node = "Not_A_Name".into()), "--edgenode-name"),
         (with(&|o| o.cloud.cloudcore = "nowhere".into()), "--cloudcore-ipport"),
-        (with(&|o| o.set.push("modules.edgeHub.heartbeet=1".into())), "no such key"),
+        (with(&|o| o.set.push("modules.edgeHub.heartbeet=1".into())), "is no setting: write `heartbeat`"),
     ];
     for (order, words) in cases {
         let error = join(&order, &mut |_| {}).await.unwrap_err();
