@@ -89,6 +89,7 @@ async fn each_type_of_node_is_read_and_written_as_it_is() {
         of("array", "STRING"),
         of("boolean", "BOOLEAN"),
         with("second", "INT", "array", &[("index", Scalar::Int(1))]),
+        with("part", "STRING", "array", &[("index", Scalar::Text("1:2".to_owned()))]),
         with("wide", "DOUBLE", "float", &[]),
         of("empty", "INT"),
     ]);
@@ -97,6 +98,7 @@ async fn each_type_of_node_is_read_and_written_as_it_is() {
         ("text", "idle"),
         ("array", "[1,2,3]"),
         ("second", "2"),
+        ("part", "[2,3]"),
         ("boolean", "false"),
     ] {
         fixture.until_value(name, value).await;
