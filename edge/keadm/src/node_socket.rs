@@ -1,6 +1,6 @@
 //! edgecore's own socket on this node, where `keadm ctl` asks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
