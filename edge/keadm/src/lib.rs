@@ -17,6 +17,7 @@ mod https;
 mod kube_client;
 mod kubeedge;
 mod kubeedge_flags;
+mod label_selector;
 mod local;
 mod node;
 mod node_page;

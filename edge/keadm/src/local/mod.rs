@@ -12,7 +12,6 @@ mod logs;
 mod pod_list;
 mod pod_words;
 mod restart;
-mod selector;
 mod shape;
 
 use anyhow::Result;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::Value;
 
-use super::selector;
+use crate::label_selector;
 use crate::node_socket::{self, OfNode};
 
 /// 64 MiB: a node has some hundred pods, and one has 1.5 MiB at the most.
@@ -47,7 +47,7 @@ impl Which {
         });
         all.retain(|object| self.all_namespaces || text(object, "/metadata/namespace") == self.namespace);
         if let Some(selector) = &self.selector {
-            let selector = selector::parse(selector)?;
+            let selector = label_selector::parse(selector)?;
             all.retain(|object| selector.matches(object));
         }
         if self.names.is_empty() {

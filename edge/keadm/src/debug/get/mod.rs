@@ -4,7 +4,6 @@
 //! value has kubectl, or the pod that the Secret is mounted into.
 
 mod columns;
-mod selector;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,8 +14,8 @@ use config::edge::{DEFAULT_PATH, EdgeCore};
 use edge_store::{InspectedRow, StoreInspector};
 use serde_json::{Value, json};
 
-use self::selector::Selector;
 use crate::config_location;
+use crate::label_selector::{self, Selector};
 use crate::store::{mask, plain, table};
 
 pub(crate) use columns::{containers, pod_state};
@@ -158,7 +157,7 @@ pub(super) fn get(order: &GetArgs, now: SystemTime, say: &mut dyn FnMut(String))
     if !names.is_empty() && *kind == Kind::All {
         bail!("names are not for `all`: name a kind, as pods");
     }
-    let selector = Selector::parse(order.selector.as_deref().unwrap_or_default())?;
+    let selector = label_selector::parse(order.selector.as_deref().unwrap_or_default())?;
     let inspector = match &order.edgedb_path {
         Some(path) => StoreInspector::open(path)?,
         None => open_store(&order.config)?,

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::{Result, bail};
 use serde_json::Value;
 
+/// 4 KiB of text.
+const TEXT_MAX: usize = 4 << 10;
+
 /// What is asked of one label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Requirement {
@@ -23,6 +26,9 @@ pub(crate) struct Selector(Vec<Requirement>);
 /// # Errors
 /// When it is none.
 pub(crate) fn parse(text: &str) -> Result<Selector> {
+    if text.len() > TEXT_MAX {
+        bail!("the label selector is longer than 4 KiB");
+    }
     let parts = split(text).into_iter().filter(|part| !part.is_empty());
     parts.map(requirement).collect::<Result<_>>().map(Selector)
 }
@@ -136,5 +142,6 @@ mod tests {
         for wrong in ["=x", "app in (x", "app of (x)", "a b", "!", "app;x"] {
             assert!(parse(wrong).unwrap_err().to_string().contains("is no label selector"), "{wrong}");
         }
+        assert!(parse(&"a".repeat(5000)).is_err());
     }
 }
