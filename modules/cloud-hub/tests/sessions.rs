@@ -267,6 +267,8 @@ fn whoever_has_begun_anew_is_told_which_sessions_are_open() {
                         other => (matches!(other, EdgeControllerMsg::AllNodesDown), None),
                     },
                     SessionReader::CloudStream => match fixture.stream.next(LONG).await.unwrap() {
+                        // It hears of the register, too.
+                        CloudStreamMsg::RegisterChanged => continue,
                         CloudStreamMsg::NodeUp { node, .. } => (false, Some(node)),
                         other => (matches!(other, CloudStreamMsg::AllNodesDown), None),
                     },
