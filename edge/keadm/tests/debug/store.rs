@@ -121,7 +121,7 @@ async fn what_the_node_holds_is_listed_as_kubectl_lists_it() {
         (&["endpoints"], "no node holds Endpoints"),
         (&["pods", "web", "-A"], "names are not for --all-namespaces"),
         (&["all", "web"], "name a kind"),
-        (&["pods", "-l", "a b"], "is no part of a selector"),
+        (&["pods", "-l", "a b"], "is no label selector"),
     ] {
         let (is_well, said) = get(words).await;
         assert!(!is_well && said.contains(told), "{words:?}: {said}");
