@@ -36,6 +36,7 @@ mod plan;
 mod prepare;
 mod process;
 mod program;
+mod rollback;
 mod run;
 mod service;
 mod settings;
@@ -55,8 +56,9 @@ pub use journal::{Bar, Before, Event, Inherited, Journal, Launch, Limit, Log, St
 pub use journal_folder::{JournalFolder, JournalLock};
 pub use order::Order;
 pub use plan::{Finder, Outcome, Phase, Progress};
-pub use prepare::{Prepared, back_up, prepare, prepare_rollback};
+pub use prepare::{Prepared, back_up, prepare};
 pub use program::says_version;
+pub use rollback::prepare_rollback;
 pub use service::{has_systemd, systemctl};
 pub use settings::prepare_settings;
 pub use status::lines as status;
