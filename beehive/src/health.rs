@@ -169,6 +169,12 @@ impl Meters {
         self.status().state = state;
     }
 
+    /// An actor of the hive itself, no child, that takes no messages though it has not ended in order.
+    pub(crate) fn is_down(&self) -> bool {
+        let is_up = matches!(self.status().state, ActorState::Running | ActorState::Stopped);
+        self.parent.is_none() && !is_up
+    }
+
     pub(crate) fn fault(&self, reason: &str) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
         self.status().last_fault = Some(reason.to_owned());

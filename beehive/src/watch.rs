@@ -110,6 +110,12 @@ impl WatchState {
         self.polled.store(before, Ordering::Relaxed);
     }
 
+    pub(crate) fn down(&self) -> Vec<String> {
+        let cells = locked(&self.cells);
+        let down = cells.values().filter(|watched| watched.meters.is_down());
+        down.map(|watched| watched.meters.name().to_owned()).collect()
+    }
+
     pub(crate) fn blocked(&self) -> Option<Blocked> {
         locked(&self.blocked).clone()
     }

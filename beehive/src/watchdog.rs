@@ -91,7 +91,7 @@ fn watch_from_thread(watch: &WatchState, clock: &dyn Clock, stopped: &mpsc::Rece
     }
 }
 
-/// Says from any thread whether the hive's own thread runs.
+/// Says from any thread whether the hive's own thread and its actors run.
 #[derive(Clone)]
 pub struct Liveness(Arc<WatchState>);
 
@@ -103,5 +103,11 @@ impl Liveness {
     /// Who blocks the hive's thread, if it has not taken a turn for 5 seconds.
     pub fn blocked(&self) -> Option<Blocked> {
         self.0.blocked()
+    }
+
+    /// The actors that take no messages: not begun yet, between a fault and the next start, or given up. Children are their parents'
+    /// business.
+    pub fn down(&self) -> Vec<String> {
+        self.0.down()
     }
 }

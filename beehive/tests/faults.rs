@@ -306,6 +306,26 @@ fn the_watchdogs_thread_has_a_stuck_actor_replaced() {
 }
 
 #[test]
+fn who_takes_no_messages_is_named_until_it_does_again() {
+    run_for_real(|mut stage| async move {
+        let noter = stage.noter("noter", Policy::default());
+        let liveness = stage.hive.inspector().liveness();
+        assert_eq!(liveness.down(), ["noter"]);
+        stage.hive.open().unwrap();
+        assert_eq!(noter.ask(SOON, Job::Count).await, Ok(0));
+        assert_eq!(liveness.down(), [] as [&str; 0]);
+        noter.tell(Job::Crash).await.unwrap();
+        let begun = Instant::now();
+        while liveness.down().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it is between two starts");
+            stage.env.sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(noter.ask(Duration::from_secs(30), Job::Count).await, Ok(0));
+        assert_eq!(liveness.down(), [] as [&str; 0]);
+    });
+}
+
+#[test]
 fn a_blocked_hive_is_seen_from_another_thread_and_its_blocker_named() {
     let (said, heard) = mpsc::sync_channel(1);
     let begun = Instant::now();

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use apimachinery::Quantity;
 
-use crate::KubeletDuration;
 use crate::edge::{CpuManagerPolicy, Edged, MemoryManagerPolicy, TailoredKubeletConfig};
 use crate::error::{Defect, kubelet_key as key};
+use crate::{KubeletDuration, Threshold};
 
 /// What can be reserved.
 const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
@@ -56,7 +56,8 @@ pub(crate) fn defects(edged: &Edged, defects: &mut Vec<Defect>) {
     memory(kubelet, defects);
 }
 
-/// The kubelet's rules. Whether it is as much as is reserved in all depends on the machine.
+/// The kubelet's rules. Where eviction keeps a part of the memory free, whether it is as much as is reserved in all depends on the machine
+/// (`edge_containermanager::fits`).
 fn memory(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
     let is_static = kubelet.memory_manager_policy == MemoryManagerPolicy::Static;
     let at = key("reservedMemory");
@@ -70,6 +71,22 @@ fn memory(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
     }
     if !is_static && !list.is_empty() {
         defects.push(Defect::new(&at, "has an effect with memoryManagerPolicy Static only"));
+    }
+    let by_node = kubelet.reserved_memory_by_node();
+    let named: u64 = by_node
+        .values()
+        .filter_map(|kinds| kinds.get("memory"))
+        .fold(0, |sum, more| sum.saturating_add(*more));
+    let kept_free = kubelet.eviction_hard.memory_available;
+    if let (true, false, Threshold::Amount(kept)) = (is_static, list.is_empty(), kept_free) {
+        let all = kubelet.reserved_bytes("memory").saturating_add(kept);
+        if named != all {
+            let what = format!(
+                "names {named} bytes of memory in all; it has to be {all}, as much as systemReserved, kubeReserved and \
+                 evictionHard.memory.available together"
+            );
+            defects.push(Defect::new(&at, what));
+        }
     }
     let mut seen = std::collections::BTreeSet::new();
     for reservation in list {
@@ -238,6 +255,7 @@ mod tests {
             let mut config = EdgeCore::default();
             let kubelet = &mut config.modules.edged.tailored_kubelet_config;
             kubelet.memory_manager_policy = policy;
+            kubelet.system_reserved = [("memory".to_owned(), "924Mi".to_owned())].into();
             kubelet.reserved_memory = list
                 .iter()
                 .map(|(numa_node, kind, amount)| crate::edge::MemoryReservation {
@@ -253,9 +271,14 @@ mod tests {
         assert_eq!((defects, by_node[&0]["memory"], by_node[&1]["hugepages-2Mi"]), (0, 1 << 30, 4 << 20));
         assert_eq!(of(fixed, &[]).0, 1);
         assert_eq!(of(MemoryManagerPolicy::None, &[(0, "memory", "1Gi")]).0, 1);
-        for bad in [(0, "cpu", "1"), (0, "memory", "0"), (0, "memory", "much")] {
-            assert_eq!(of(fixed, &[bad]).0, 1, "{bad:?}");
+        for bad in [(1, "cpu", "1"), (1, "memory", "0"), (1, "memory", "much")] {
+            assert_eq!(of(fixed, &[(0, "memory", "1Gi"), bad]).0, 1, "{bad:?}");
         }
-        assert_eq!(of(fixed, &[(0, "memory", "1Gi"), (0, "memory", "2Gi")]).0, 1);
+        assert_eq!(of(fixed, &[(0, "memory", "2Gi"), (0, "memory", "1Gi")]).0, 1);
+        // More or less than is reserved in all: a kubelet would not start.
+        for odd in ["1Mi", "24Gi", "1073741825"] {
+            assert_eq!(of(fixed, &[(0, "memory", odd)]).0, 1, "{odd}");
+        }
+        assert_eq!(of(fixed, &[(0, "memory", "1000Mi"), (1, "memory", "24Mi")]).0, 0);
     }
 }

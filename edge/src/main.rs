@@ -64,6 +64,9 @@ async fn run(order: Order) -> Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    edge_containermanager::fits(&settings.modules.edged)
+        .map_err(anyhow::Error::msg)
+        .context("modules.edged.tailoredKubeletConfig and this machine do not fit together")?;
     let (repaired, secured) = edge::secure_trusted_files(&settings, &config);
     for repaired in repaired {
         tracing::warn!("other users of this machine could reach the node's own files: {repaired}");
@@ -119,6 +122,7 @@ fn programs(settings: &Settings, config: &Path) -> Option<NodePrograms> {
         store: settings.database.data_source.clone(),
         runtime_endpoint: settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint.clone(),
         settings: Arc::new(settings.clone()),
+        fits: |settings| edge_containermanager::fits(&settings.modules.edged),
     })
 }
 

@@ -38,6 +38,7 @@ ls -d "$log"/at.* | wc -l >> "$log/counts"
 rmdir "$log/at.$$"
 printf 'says %s\033[2J\n' "$name"
 case "$1" in reset) echo 'it cannot be undone' >&2; exit 7;; esac
+case "$name" in hostile) printf '\033[2JREMOTE HOST IDENTIFICATION HAS CHANGED\a\n' >&2; exit 255;; esac
 "#;
 
 struct Sshd {
@@ -241,6 +242,8 @@ fn each_node_that_fails_is_named_with_why_and_the_others_are_done() {
         nodes += &sshd.node(name, &command(name), auth, more);
     }
     nodes += &sshd.node("fails", "reset edge --edgenode-name=fails", &by_key, &known);
+    // It ends as ssh does, with ssh's words.
+    nodes += &sshd.node("hostile", &command("hostile"), &by_key, &known);
     nodes += &sshd
         .node("away", &command("away"), &by_key, &known)
         .replace(&format!("port: {}", sshd.port), &format!("port: {nobodys}"));
@@ -254,11 +257,12 @@ fn each_node_that_fails_is_named_with_why_and_the_others_are_done() {
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     for why in [
-        "9 nodes: 3 done, 6 failed:",
+        "10 nodes: 3 done, 7 failed:",
         "  password: 127.0.0.1 refuses the password of root: ",
         "  changed: 127.0.0.1 shows another host key than ",
         "  unknown: the host key of 127.0.0.1 is not in ",
         "  fails: keadm ends with 7: it cannot be undone",
+        "  hostile: keadm ends with 255: ",
         "  away: 127.0.0.1 port ",
         "  arm: it is of amd64, and the file says arm64",
         "warning: node unchecked: its host key is not checked",
@@ -269,6 +273,7 @@ fn each_node_that_fails_is_named_with_why_and_the_others_are_done() {
         assert!(said.contains(why), "{why}\n---\n{said}");
     }
     assert!(!said.contains(PASSWORD) && !said.contains("wrong"), "{said}");
+    assert!(!said.contains(['\u{1b}', '\u{7}']), "{said}");
     // Of those that showed a wrong key nobody heard a password, and nothing was run.
     assert!(
         !sshd.at("log/changed").exists() && !sshd.at("log/unknown").exists() && !sshd.at("log/arm").exists()

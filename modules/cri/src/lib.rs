@@ -12,6 +12,7 @@ mod events;
 mod exec_output;
 mod grpc;
 mod methods;
+pub mod pods;
 pub mod proc_mount;
 mod runtime;
 

@@ -37,5 +37,6 @@ mod store;
 mod watch;
 
 pub use actor::ContainerManager;
+pub use machine::fits;
 pub use settings::Settings;
 pub use watch::WATCH as PLUGIN_WATCH;

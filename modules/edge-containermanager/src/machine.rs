@@ -7,7 +7,7 @@ use crate::memory_nodes;
 use crate::plan::cpus::{self, Cpu, CpuSet, CpuTopology};
 use crate::plan::memory::MemoryNodes;
 use crate::plan::placement::CpuPolicy;
-use crate::settings::{CpuSettings, MemorySettings};
+use crate::settings::{CpuSettings, MemorySettings, Settings};
 
 /// Where the kernel shows the machine.
 const SYSTEM: &str = "/sys/devices/system";
@@ -35,6 +35,15 @@ impl Machine {
         let memory = memory_nodes::managed(Path::new(SYSTEM), memory)?;
         Ok(Machine { boot, cpus, cpu_policy, memory })
     }
+}
+
+/// Whether this machine can do what is set of CPUs and memory. Blocks.
+///
+/// # Errors
+/// Why a kubelet with these settings would not start here, in its words.
+pub fn fits(edged: &config::edge::Edged) -> Result<(), String> {
+    let settings = Settings::new(edged);
+    Machine::read(&settings.cpus, &settings.memory).map(drop)
 }
 
 /// What the CPU manager does on this machine.

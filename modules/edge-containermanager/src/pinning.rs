@@ -6,16 +6,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use cri::Runtime;
+use cri::pods::{CONTAINER_NAME, POD_UID};
 use cri::v1::{ContainerFilter, ContainerState, ContainerStateValue, LinuxContainerResources};
 
 use crate::events;
 use crate::plan::cpus;
 use crate::shared::Shared;
 
-/// The labels of Edged's containers.
+/// Whose container it is: several nodes may share one runtime.
 const NODE: &str = "kubehive.io/node";
-const POD_UID: &str = "io.kubernetes.pod.uid";
-const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 
 /// Whose containers, and where they run.
 #[derive(Clone)]

@@ -20,7 +20,6 @@ use serde_json::{Value, json};
 
 use crate::answer::{Body, Reply};
 use crate::budget::{Budget, Origin, SMALL_CHUNK};
-use crate::containers;
 use crate::disk::Disk;
 use crate::error::Refusal;
 use crate::events;
@@ -226,7 +225,14 @@ impl Kubelet {
             Call::Health { check, verbose, excluded } => {
                 let turns = self.liveness.as_ref().is_none_or(|liveness| liveness.blocked().is_none());
                 let served = !self.is_port_missing.load(Ordering::Relaxed);
-                let checks = [("ping", true), ("log", true), ("syncloop", turns), ("readonlyport", served)];
+                let down = self.liveness.as_ref().map(Liveness::down).unwrap_or_default();
+                let checks = [
+                    ("ping", true),
+                    ("log", true),
+                    ("syncloop", turns),
+                    ("readonlyport", served),
+                    ("actors", down.is_empty()),
+                ];
                 self.health.note(&checks, check.as_deref(), &excluded);
                 health::answer(&checks, check.as_deref(), verbose, &excluded)
             }
@@ -336,7 +342,7 @@ impl Kubelet {
             return Err(Refusal::missing("pod not found"));
         }
         must_upgrade(request)?;
-        let sandbox = containers::sandbox(&*self.runtime, found.uid()).await;
+        let sandbox = cri::pods::ready_sandbox(&*self.runtime, found.uid()).await;
         let missing = || Refusal::failed(format!("pod not found (\"{}_{}\")", pod.name, pod.namespace));
         let id = sandbox.map_err(|error| Refusal::of_runtime(&error))?.ok_or_else(missing)?;
         let place = self.budget.upgraded()?;
@@ -352,7 +358,7 @@ impl Kubelet {
         if of.uid.as_deref().is_some_and(|uid| uid != pod.uid()) {
             return Err(missing());
         }
-        let found = containers::running(&*self.runtime, pod.uid(), &of.container).await;
+        let found = cri::pods::running_container(&*self.runtime, pod.uid(), &of.container).await;
         found.map_err(|error| Refusal::of_runtime(&error))?.ok_or_else(missing)
     }
 

@@ -36,7 +36,6 @@ mod answer;
 mod beneath;
 mod budget;
 mod call_thread;
-mod containers;
 mod disk;
 mod driver_calls;
 mod error;

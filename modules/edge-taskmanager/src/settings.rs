@@ -23,6 +23,12 @@ pub(crate) fn examine(programs: &NodePrograms, fields: &BTreeMap<String, String>
         UpdateError::Before(_) => wrong(),
         error => node_task::sentence(&error.to_string()),
     })?;
+    if let Some(update) = &updated {
+        let fits = (programs.fits)(&update.settings);
+        fits.map_err(|why| {
+            node_task::sentence(&format!("with these values, edgecore would not start: {why}"))
+        })?;
+    }
     let now = EdgeCore::load(&programs.config).map_err(|_| wrong())?;
     if now != *programs.settings {
         // A restart would try what somebody has not finished, and the way back would lead there, too.
@@ -53,8 +59,18 @@ mod tests {
         fs::write(&config, text(15)).unwrap();
         let settings = Arc::new(EdgeCore::load(&config).unwrap());
         let (keadm, runtime_endpoint) = ("/nowhere".into(), String::new());
-        let programs =
-            NodePrograms { keadm, config: config.clone(), store: store.clone(), runtime_endpoint, settings };
+        let too_many = |wanted: &EdgeCore| match wanted.modules.edge_hub.heartbeat {
+            50 => Err("the machine has no 50".to_owned()),
+            _ => Ok(()),
+        };
+        let programs = NodePrograms {
+            keadm,
+            config: config.clone(),
+            store: store.clone(),
+            runtime_endpoint,
+            settings,
+            fits: too_many,
+        };
         let examined =
             |key: &str, value: &str| examine(&programs, &[(key.to_owned(), value.to_owned())].into());
         assert_eq!(examined("modules.edgeHub.heartbeat", "20"), Ok(true));
@@ -63,6 +79,7 @@ mod tests {
             ("modules.edgeHub.heartbeet", "20", "`modules.edgeHub.heartbeet` is no setting"),
             ("modules.edgeHub.heartbeat", "soon", "`modules.edgeHub.heartbeat` is to be `soon`"),
             ("modules.edgeHub.heartbeat", "0", "may be 1 to 60 by a job"),
+            ("modules.edgeHub.heartbeat", "50", "edgecore would not start: the machine has no 50"),
             ("modules.edged.tailoredKubeletConfig.imageGCLowThresholdPercent", "90", "with these values, "),
             (
                 "modules.edgeHub.quic.server",

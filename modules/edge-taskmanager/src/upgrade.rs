@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOG_MAX: u64 = 64 << 10;
 
 /// What keadm is started with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct NodePrograms {
     /// keadm.
     pub keadm: PathBuf,
@@ -38,6 +38,8 @@ pub struct NodePrograms {
     pub runtime_endpoint: String,
     /// The settings that this edgecore was started with.
     pub settings: Arc<EdgeCore>,
+    /// Whether edgecore would start on this machine with other settings, and if not, why. It may block.
+    pub fits: fn(&EdgeCore) -> Result<(), String>,
 }
 
 impl NodePrograms {
@@ -269,6 +271,7 @@ mod tests {
             store: folder.join("edgecore.db"),
             runtime_endpoint: "/run/c.sock".into(),
             settings: Arc::default(),
+            fits: |_| Ok(()),
         }
     }
 

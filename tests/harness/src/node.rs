@@ -231,6 +231,7 @@ impl Node {
             store: self.settings.database.data_source.clone(),
             runtime_endpoint: String::new(),
             settings: Arc::new(config::edge::EdgeCore::load(&config).unwrap()),
+            fits: |_| Ok(()),
         });
         config
     }

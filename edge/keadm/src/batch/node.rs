@@ -1,5 +1,6 @@
 //! What is done on one node: a folder of its own, keadm and files into it, keadm runs there, and the folder goes.
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -44,6 +45,24 @@ struct Ended {
     err: Vec<u8>,
 }
 
+/// What came of a line that ssh brought to a node.
+struct OverSsh {
+    ended: Ended,
+    /// Why ssh itself could not bring it or has lost the way. A node that ends with ssh's exit code, and with whatever words, is none.
+    failed: Option<String>,
+}
+
+/// Has a shell of the node read a line, and hands it another.
+async fn over_ssh(node: &BatchNode, tools: &Tools, line: &str, handed: Option<&str>) -> Result<OverSsh> {
+    let own_words = tempfile::NamedTempFile::new_in(&tools.folder).context("no file for ssh's own words")?;
+    let ended = spoken(tools.programs.ssh(&node.ssh, line, own_words.path()), handed).await?;
+    let mut words = Vec::new();
+    std::fs::File::open(own_words.path())?.take(SAID_MAX as u64).read_to_end(&mut words)?;
+    let words = for_terminal(&String::from_utf8_lossy(&words));
+    let is_its_own = ended.status.code() == Some(OF_SSH) && !words.trim().is_empty();
+    Ok(OverSsh { failed: is_its_own.then(|| failure(&node.ssh, &words)), ended })
+}
+
 /// Does all of a node. Answers what became of it, and what keadm has said there.
 pub(crate) async fn run(node: &BatchNode, tools: &Tools, steps: &Steps) -> (Result<()>, String) {
     let mut said = String::new();
@@ -62,7 +81,7 @@ async fn all(node: &BatchNode, tools: &Tools, steps: &Steps, said: &mut String) 
     // keadm's line removes it, unless it has not come so far.
     if outcome.is_err() {
         let line = format!("rm -rf -- {folder}");
-        let _ = within(tools, spoken(tools.programs.ssh(&node.ssh, &line), None)).await;
+        let _ = within(tools, over_ssh(node, tools, &line, None)).await;
     }
     outcome
 }
@@ -70,8 +89,11 @@ async fn all(node: &BatchNode, tools: &Tools, steps: &Steps, said: &mut String) 
 /// Makes a folder that only this user of the node can look into, and looks what machine it is. Answers both.
 async fn made_folder(node: &BatchNode, tools: &Tools) -> Result<(String, &'static str)> {
     let line = format!("umask 077 && uname -m && mktemp -d {FOLDER}XXXXXXXXXX");
-    let ended = within(tools, spoken(tools.programs.ssh(&node.ssh, &line), None)).await?;
-    succeeded(node, &ended, "it makes no folder for keadm")?;
+    let OverSsh { ended, failed } = within(tools, over_ssh(node, tools, &line, None)).await?;
+    if let Some(why) = failed {
+        bail!("{why}");
+    }
+    succeeded(&ended, "it makes no folder for keadm")?;
     let out = String::from_utf8_lossy(&ended.out);
     let lines: Vec<&str> = out.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     // A greeting of the user's shell may stand before.
@@ -120,16 +142,16 @@ async fn bring_and_run(
     if !files.is_empty() {
         steps.say(format!("copies {} files", files.len())).await;
         let ended = spoken(tools.programs.scp(&node.ssh, &files, folder), None).await?;
-        succeeded(node, &ended, "the files are not copied")?;
+        succeeded(&ended, "the files are not copied")?;
     }
     steps.say(format!("runs keadm {}", node.words.first().map_or("", String::as_str))).await;
     let words = quoted(&[std::slice::from_ref(&program), &node.words].concat())?;
     let line = format!("cd {folder} && {words}; code=$?; cd / && rm -rf -- {folder}; exit $code");
-    let ended = spoken(tools.programs.ssh(&node.ssh, &line), node.token.as_deref()).await?;
+    let OverSsh { ended, failed } = over_ssh(node, tools, &line, node.token.as_deref()).await?;
     let all = [ended.out.as_slice(), ended.err.as_slice()].concat();
     *said = for_terminal(&String::from_utf8_lossy(&all));
-    if ended.status.code() == Some(OF_SSH) {
-        bail!("{}", failure(&node.ssh, &String::from_utf8_lossy(&ended.err)));
+    if let Some(why) = failed {
+        bail!("{why}");
     }
     match ended.status.code() {
         Some(0) => Ok(()),
@@ -139,17 +161,11 @@ async fn bring_and_run(
 }
 
 /// What a step that is not keadm itself came to.
-fn succeeded(node: &BatchNode, ended: &Ended, what: &str) -> Result<()> {
+fn succeeded(ended: &Ended, what: &str) -> Result<()> {
     if ended.status.success() {
         return Ok(());
     }
-    let err = for_terminal(&String::from_utf8_lossy(&ended.err));
-    // scp says with 1 what ssh says with 255, and may put its own words behind.
-    let meant = failure(&node.ssh, &err);
-    if ended.status.code() == Some(OF_SSH) || !meant.starts_with("ssh: ") {
-        bail!("{meant}");
-    }
-    bail!("{what}: {}", last_line(&err))
+    bail!("{what}: {}", last_line(&for_terminal(&String::from_utf8_lossy(&ended.err))))
 }
 
 fn last_line(said: &str) -> &str {

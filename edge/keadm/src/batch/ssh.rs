@@ -41,9 +41,11 @@ impl Programs {
         Ok(Programs { keadm: std::env::current_exe().context("cannot find this program's own file")? })
     }
 
-    /// ssh to a machine, where a shell reads `line`.
-    pub(crate) fn ssh(&self, to: &Ssh, line: &str) -> Command {
+    /// ssh to a machine, where a shell reads `line`. What ssh itself has to say goes into the file `own_words`: what comes on its standard
+    /// error is the machine's.
+    pub(crate) fn ssh(&self, to: &Ssh, line: &str, own_words: &Path) -> Command {
         let mut ssh = self.program("ssh", to);
+        ssh.arg("-E").arg(own_words);
         ssh.args(["-T", "-x", "-p", &to.port.to_string(), "-l", &to.user, "--", &to.host, line]);
         ssh
     }
@@ -122,10 +124,12 @@ fn in_quotes(path: &Path) -> String {
     path.to_string_lossy().replace('%', "%%").replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-/// What ssh's own failure (its exit code 255) means, from its words.
+/// What ssh's own failure (its exit code 255) means, from its own words.
 pub(crate) fn failure(to: &Ssh, said: &str) -> String {
+    // A disconnect comes with words of the other side's.
+    let own = said.split("Received disconnect").next().unwrap_or_default();
     let line = said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it says nothing");
-    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let has = |words: &[&str]| words.iter().any(|word| own.contains(word));
     let Ssh { host, port, user, .. } = to;
     if has(&["REMOTE HOST IDENTIFICATION HAS CHANGED"]) {
         let known = known(to);
@@ -184,7 +188,8 @@ mod tests {
     fn no_password_is_on_a_command_line_and_no_host_key_goes_unchecked_by_itself() {
         let programs = Programs { keadm: "/usr/local/bin/keadm".into() };
         let to = to(Login::Password("hunter2".to_owned()), HostKey::Known);
-        let (ssh, scp) = (programs.ssh(&to, "uname -m"), programs.scp(&to, &["/a".into()], "/tmp/x"));
+        let (ssh, scp) =
+            (programs.ssh(&to, "uname -m", Path::new("/w")), programs.scp(&to, &["/a".into()], "/tmp/x"));
         for words in [words(&ssh), words(&scp)] {
             assert!(!words.join(" ").contains("hunter2"), "{words:?}");
             assert!(words.contains(&"StrictHostKeyChecking=yes".to_owned()));
@@ -211,6 +216,10 @@ mod tests {
             ("root@x: Permission denied (publickey).", "refuses the key /k of root"),
             ("ssh: connect to host x port 1: Connection refused", "port 2222 is not reached"),
             ("kex_exchange", "ssh: kex_exchange"),
+            (
+                "Received disconnect from x port 1:2: REMOTE HOST IDENTIFICATION HAS CHANGED",
+                "ssh: Received disconnect",
+            ),
             ("", "it says nothing"),
         ] {
             assert!(failure(&to, said).contains(meant), "{said}: {}", failure(&to, said));

@@ -1,13 +1,12 @@
 //! `keadm ctl exec`: a command in a container, by the runtime itself (CRI's `ExecSync`), so that edgecore holds none of what it prints.
 
-use std::collections::HashMap;
 use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use cri::Runtime;
-use cri::v1::{ContainerFilter, ContainerState, ContainerStateValue};
+use cri::pods::running_container;
 use thiserror::Error;
 
 use super::pod_list::{container, pod, text};
@@ -17,9 +16,6 @@ use crate::node_socket::OfNode;
 const RUNTIME_WITHIN: Duration = Duration::from_secs(30);
 /// 16 MiB of an output are answered, no more: what CRI has for a message.
 const OUTPUT_MAX: usize = 16 << 20;
-/// The labels of a container.
-const POD_UID: &str = "io.kubernetes.pod.uid";
-const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 
 /// A command that ended with another code than 0, as kubectl says it: keadm ends with that code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -71,7 +67,8 @@ pub(crate) async fn exec(order: &Exec) -> Result<()> {
     let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
     let runtime = cri::Grpc::new(endpoint, endpoint, RUNTIME_WITHIN).context("the container runtime")?;
     let asks = || format!("the container runtime at {endpoint}");
-    let id = running(&runtime, &text(&pod, "/metadata/uid"), &container).await.with_context(asks)?;
+    let id =
+        running_container(&runtime, &text(&pod, "/metadata/uid"), &container).await.with_context(asks)?;
     let id = id.with_context(|| {
         format!(
             "container {container:?} of pod {:?} does not run: `keadm ctl describe pod {0} -n {}` says why",
@@ -93,18 +90,4 @@ pub(crate) async fn exec(order: &Exec) -> Result<()> {
         0 => Ok(()),
         code => Err(CommandEnded(u8::try_from(code).unwrap_or(u8::MAX)).into()),
     }
-}
-
-/// The newest instance of the container that runs, by its attempt: no clock decides.
-async fn running(runtime: &dyn Runtime, uid: &str, name: &str) -> Result<Option<String>, cri::Error> {
-    let labels = [(POD_UID.to_owned(), uid.to_owned()), (CONTAINER_NAME.to_owned(), name.to_owned())];
-    let filter = ContainerFilter {
-        state: Some(ContainerStateValue { state: ContainerState::ContainerRunning.into() }),
-        label_selector: HashMap::from(labels),
-        ..ContainerFilter::default()
-    };
-    let found = runtime.list_containers(filter).await?;
-    let newest =
-        found.into_iter().max_by_key(|own| own.metadata.as_ref().map_or(0, |metadata| metadata.attempt));
-    Ok(newest.map(|own| own.id))
 }

@@ -8,6 +8,7 @@ use beehive::{Actor, Capacity, Context, Fault, Message, Moment, Policy};
 use contract::edged::EdgedMsg;
 use contract::edgepage::ResourceView;
 use contract::pod_status::is_terminal;
+use cri::pods::POD_UID;
 use cri::v1::{Container, ContainerFilter, ContainerState, PodSandboxFilter};
 use serde_json::{Value, json};
 
@@ -25,7 +26,7 @@ use crate::images::collector;
 use crate::logs::actor::log_of;
 use crate::pod::id::PodId;
 use crate::pod::recorder::EventType;
-use crate::runtime::sandbox::{NODE, POD_UID};
+use crate::runtime::sandbox::NODE;
 use crate::said_lately::SAID_AGAIN_AFTER;
 
 /// Its name among Edged's children.

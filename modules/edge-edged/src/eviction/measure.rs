@@ -9,6 +9,7 @@ use std::time::Duration;
 use apimachinery::Quantity;
 use beehive::{Env, Moment};
 use contract::pod_status::is_terminal;
+use cri::pods::{CONTAINER_NAME, POD_UID};
 use cri::v1::{ContainerStats, ContainerStatsFilter, PodSandboxStats, PodSandboxStatsFilter};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Container;
@@ -26,9 +27,7 @@ use crate::images::collector;
 use crate::node::machine;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::cgroup;
-use crate::runtime::container::CONTAINER_NAME;
 use crate::runtime::demand;
-use crate::runtime::sandbox::POD_UID;
 
 /// Entries that are counted at a turn of the disk's: some 10 ms.
 const SLICE: usize = 1000;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use beehive::{Actor, Capacity, Context, Fault, Message, Policy};
+use cri::pods::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 use cri::v1::{Container, ContainerFilter, ContainerState};
 use serde_json::{Value, json};
 
@@ -17,8 +18,7 @@ use crate::logs::files::{self, LogOf};
 use crate::logs::plan;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::is_path_safe;
-use crate::runtime::container::CONTAINER_NAME;
-use crate::runtime::sandbox::{NODE, POD_NAME, POD_NAMESPACE, POD_UID};
+use crate::runtime::sandbox::NODE;
 
 /// Its name among Edged's children.
 pub(crate) const LOG_MANAGER: &str = "log-manager";

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use cri::pods::CONTAINER_NAME;
 use cri::v1::{ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount};
 use k8s_openapi::api::core::v1::Container;
 
@@ -10,7 +11,6 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::expansion::{ArgumentSpace, TooLong};
 use crate::runtime::{kubelet_hash, sandbox};
 
-pub(crate) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 /// The kubelet's hash of a container, which it compares as well: so a kubelet that takes the container up leaves it running.
 pub(crate) const HASH: &str = "io.kubernetes.container.hash";
 /// Edged's own hash, which covers more ([`ParsedPod::hash`]).

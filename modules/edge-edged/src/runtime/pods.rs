@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use beehive::defect::{self, Defect};
 use cri::Runtime;
+use cri::pods::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 use cri::v1::{
     Container, ContainerFilter, ContainerState, ContainerStatus, PodSandbox, PodSandboxFilter,
     PodSandboxState,
 };
 use futures::future::{try_join, try_join_all};
 
-use crate::runtime::container::{CONTAINER_NAME, GRACE, HASH, MESSAGE_PATH, MESSAGE_POLICY, OWN_HASH};
-use crate::runtime::sandbox::{NODE, POD_NAME, POD_NAMESPACE, POD_UID};
+use crate::runtime::container::{GRACE, HASH, MESSAGE_PATH, MESSAGE_POLICY, OWN_HASH};
+use crate::runtime::sandbox::NODE;
 
 /// Instances of one container that are looked at, those of the latest attempts: ours remove what is older.
 const INSTANCES_MAX: usize = 16;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use config::edge::CgroupDriver;
+use cri::pods::{POD_NAME, POD_NAMESPACE, POD_UID};
 use cri::v1::{LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol};
 use k8s_openapi::api::core::v1::{ContainerPort, PodSpec};
 
@@ -18,10 +19,6 @@ use crate::runtime::resources::Qos;
 use crate::runtime::security;
 use crate::runtime::sysctls;
 
-/// The kubelet's label names, so that the tools of Kubernetes' users find their way.
-pub(crate) const POD_NAME: &str = "io.kubernetes.pod.name";
-pub(crate) const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
-pub(crate) const POD_UID: &str = "io.kubernetes.pod.uid";
 /// Whose sandbox it is: several nodes may share one runtime.
 pub(crate) const NODE: &str = "kubehive.io/node";
 

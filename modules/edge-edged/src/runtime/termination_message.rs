@@ -77,7 +77,7 @@ mod tests {
                 "FallbackToLogsOnError".to_owned(),
             )]
             .into(),
-            labels: [(crate::runtime::container::CONTAINER_NAME.to_owned(), "c".to_owned())].into(),
+            labels: [(cri::pods::CONTAINER_NAME.to_owned(), "c".to_owned())].into(),
             ..Default::default()
         };
         let seen = crate::runtime::pods::container_of(&status, "s");

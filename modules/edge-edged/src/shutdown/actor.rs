@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use beehive::{Actor, Address, Capacity, Context, Fault, Message, Policy};
 use contract::edged::EdgedMsg;
+use cri::pods::POD_UID;
 use cri::v1::{ContainerFilter, ContainerState, ContainerStateValue};
 use futures::future::AbortHandle;
 use serde_json::{Value, json};
@@ -16,7 +17,6 @@ use crate::dependencies::Dependencies;
 use crate::events;
 use crate::pod::end_reason::TERMINATED;
 use crate::pod::recorder::EventType;
-use crate::runtime::sandbox::POD_UID;
 use crate::shutdown::logind::{self, Logind};
 use crate::shutdown::plan::{self, Group, WORDS};
 

@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use apimachinery::NamespacedName;
 use beehive::{Clock, Moment};
 use config::edge::CgroupDriver;
+use cri::pods::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 use cri::v1::{
     Container, ContainerFilter, ContainerState, ContainerStateValue, ContainerStats, ContainerStatsFilter,
     CpuUsage, MemoryUsage, PodSandbox, PodSandboxFilter, PodSandboxState, PodSandboxStateValue,
@@ -19,7 +20,6 @@ use rustix::fs::FileType;
 use tokio::sync::Mutex;
 
 use crate::beneath::Folder;
-use crate::containers::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 use crate::disk::Disk as Blocking;
 use crate::stats::cgroup::{Cgroup, Tree};
 use crate::stats::image_names::ImageNames;

@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cri::pods::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 use cri::v1::*;
 use cri::{Grpc, Runtime};
 use futures::{SinkExt as _, StreamExt as _};
@@ -19,7 +20,6 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::node::{LONG, Node, status};
-use crate::containers::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 
 const WEB_SOCKET: [(&str, &str); 5] = [
     ("connection", "Upgrade"),

@@ -73,7 +73,7 @@ impl Runtime for Fake {
             ..PodSandbox::default()
         };
         let (old, new) = (sandbox("s-old", 0, 2), sandbox("s-new", 1, 1));
-        let own = filter.label_selector.get(crate::containers::POD_UID).is_some_and(|uid| uid == "u");
+        let own = filter.label_selector.get(cri::pods::POD_UID).is_some_and(|uid| uid == "u");
         yes(if own { vec![old, new] } else { Vec::new() })
     }
     fn create_container(&self, _: &str, _: ContainerConfig, _: PodSandboxConfig) -> Answer<'_, String> {

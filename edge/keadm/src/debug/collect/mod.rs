@@ -4,6 +4,7 @@ mod archive;
 mod redact;
 
 use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,6 +16,8 @@ use config::edge::{DEFAULT_PATH, EdgeCore};
 use cri::Runtime as _;
 use cri::v1::{ContainerFilter, PodSandboxFilter};
 use edge_store::StoreInspector;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use self::archive::{Archive, FILE_MAX};
 use super::check::{self, CheckWith, Topic};
@@ -333,7 +336,7 @@ async fn logs(order: &CollectArgs, env: &Env) -> Vec<(String, String)> {
 
 /// A file, or those of a folder, each from its end.
 fn files_of(path: &Path) -> Vec<(String, String)> {
-    let one = |path: &Path| {
+    let one = |path: &Path, how: OFlags| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let name: String = name
             .chars()
@@ -342,24 +345,35 @@ fn files_of(path: &Path) -> Vec<(String, String)> {
             .collect();
         (
             format!("logs/{}", name.trim_start_matches('.')),
-            end_of(path).unwrap_or_else(|error| format!("({error:#})\n")),
+            end_of(path, how).unwrap_or_else(|error| format!("({error:#})\n")),
         )
     };
-    let Ok(entries) = std::fs::read_dir(path) else { return vec![one(path)] };
+    let Ok(entries) = std::fs::read_dir(path) else { return vec![one(path, OFlags::empty())] };
     let mut paths: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
     paths.sort();
-    paths.iter().filter(|path| path.is_file()).take(LOGS_MAX).map(|path| one(path)).collect()
+    let is_file = |path: &&PathBuf| path.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir());
+    // Who may write in that folder need not be who may read what a link of his leads to.
+    paths.iter().filter(is_file).take(LOGS_MAX).map(|path| one(path, OFlags::NOFOLLOW)).collect()
 }
 
-fn end_of(path: &Path) -> Result<String> {
+fn end_of(path: &Path, how: OFlags) -> Result<String> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let at = || format!("cannot read {}", path.display());
-    if !std::fs::metadata(path).with_context(at)?.is_file() {
+    // A pipe would be waited for, and what the kernel prints as well.
+    let how = how | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mut file = match rustix::fs::open(path, how, Mode::empty()) {
+        Ok(file) => std::fs::File::from(file),
+        Err(Errno::LOOP) => bail!("{} is a link, and is not followed: name what it leads to", path.display()),
+        Err(error) => return Err(error).with_context(at),
+    };
+    let metadata = file.metadata().with_context(at)?;
+    if !metadata.is_file() {
         bail!("{} is no file", path.display());
     }
-    let mut file = std::fs::File::open(path).with_context(at)?;
-    let length = file.metadata().with_context(at)?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(FILE_MAX as u64))).with_context(at)?;
+    if how.contains(OFlags::NOFOLLOW) && metadata.nlink() > 1 {
+        bail!("{} has other names, too, which may be another user's doing: name it itself", path.display());
+    }
+    file.seek(SeekFrom::Start(metadata.len().saturating_sub(FILE_MAX as u64))).with_context(at)?;
     let mut bytes = Vec::new();
     file.take(FILE_MAX as u64).read_to_end(&mut bytes).with_context(at)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -421,10 +435,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("edgecore.log"), "x".repeat(FILE_MAX) + "end").unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join("pipe"), 0o600.into()).unwrap();
-        let [(name, text)] = &files_of(folder.path())[..] else { panic!("one file") };
+        let [(name, text), (_, pipe)] = &files_of(folder.path())[..] else { panic!("a file and a pipe") };
         assert_eq!(name, "logs/edgecore.log");
         assert!(text.len() == FILE_MAX && text.ends_with("end"));
+        assert!(pipe.contains("is no file"));
         assert!(files_of(&folder.path().join("pipe"))[0].1.contains("is no file"));
+    }
+
+    #[test]
+    fn what_somebody_else_has_linked_into_a_folder_of_logs_is_not_read() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let secret = other.path().join("edgecore.db.key");
+        std::fs::write(&secret, "kubehive-node-key-1 40dd84").unwrap();
+        std::os::unix::fs::symlink(&secret, folder.path().join("a.log")).unwrap();
+        std::os::unix::fs::symlink("/proc/kmsg", folder.path().join("b.log")).unwrap();
+        std::fs::hard_link(&secret, folder.path().join("c.log")).unwrap();
+        let texts: Vec<String> = files_of(folder.path()).into_iter().map(|(_, text)| text).collect();
+        let [linked, kernel, named] = &texts[..] else { panic!("{texts:?}") };
+        assert!(linked.contains("is a link") && kernel.contains("is a link"), "{texts:?}");
+        assert!(named.contains("other names"), "{texts:?}");
+        // What is named itself is meant.
+        assert!(files_of(&folder.path().join("a.log"))[0].1.contains("40dd84"));
     }
 
     #[actix_rt::test]

@@ -8,11 +8,44 @@ use serde_json::Value;
 /// What stands in its place.
 pub(super) const MASK: &str = "(redacted)";
 /// A key whose last word is one of these has a secret as its value: `mqttPassword`, `auth_token`.
-const SECRET_WORDS: [&str; 7] =
-    ["password", "passwd", "secret", "token", "credential", "credentials", "apikey"];
+const SECRET_WORDS: [&str; 14] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "pass",
+    "secret",
+    "secretkey",
+    "secretaccesskey",
+    "accesskey",
+    "token",
+    "tokens",
+    "credential",
+    "credentials",
+    "apikey",
+    "keydata",
+];
 /// Words before a secret in a line of a log or of mounts: `password=hunter2`, `Authorization: Bearer …`.
-const MARKS: [&str; 9] =
-    ["password", "passwd", "secret", "token", "authorization", "credentials", "api-key", "api_key", "apikey"];
+const MARKS: [&str; 16] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "pass",
+    "secret",
+    "token",
+    "authorization",
+    "credential",
+    "api-key",
+    "api_key",
+    "apikey",
+    "access-key",
+    "access_key",
+    "accesskey",
+    "key-data",
+    // `"auth": "dXNlcjpwYXNz"`, as docker's configuration has it; the word without quotes is none.
+    "\"auth\"",
+];
+/// What may follow a mark and still be of its word: `secretKey`, `AWS_SECRET_ACCESS_KEY`, `tokens`. `tokenFile` is a path.
+const MARK_ENDS: [&str; 7] = ["s", "key", "_key", "-key", "accesskey", "_access_key", "-access-key"];
 /// A part of a JWT has so many letters at least; shorter ones with two dots are versions and names.
 const JWT_PART_MIN: usize = 16;
 
@@ -21,10 +54,11 @@ pub(super) fn document(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
-                match value {
-                    Value::String(text) if is_secret(key) && !text.is_empty() => *text = MASK.to_owned(),
-                    Value::Number(_) if is_secret(key) => *value = Value::from(MASK),
-                    _ => document(value),
+                let is_empty = matches!(value, Value::Null | Value::Bool(_)) || *value == Value::from("");
+                if is_secret(key) && !is_empty {
+                    *value = Value::from(MASK);
+                } else {
+                    document(value);
                 }
             }
         }
@@ -118,22 +152,44 @@ fn marked(line: &str) -> String {
 
 /// Behind a mark: how far its value is, and how long; `None` where it has none.
 fn value_behind(after: &str) -> Option<(usize, usize)> {
+    let begins = |end: &str| after.get(..end.len()).is_some_and(|own| own.eq_ignore_ascii_case(end));
+    let longer = MARK_ENDS.iter().filter(|end| begins(end)).map(|end| end.len());
+    std::iter::once(0)
+        .chain(longer)
+        .find_map(|end| value_after(&after[end..]).map(|(gap, length)| (end + gap, length)))
+}
+
+fn value_after(after: &str) -> Option<(usize, usize)> {
     let spaced = after.trim_start_matches(['"', '\'', '\\']).trim_start();
-    let value = spaced.strip_prefix([':', '='])?.trim_start().trim_start_matches('\\');
-    let quote = value.chars().next().filter(|letter| matches!(letter, '"' | '\''));
-    let (value, length) = match quote {
-        Some(quote) => {
-            let value = &value[1..];
-            (value, value.find([quote, '\\']).unwrap_or(value.len()))
-        }
-        None => {
+    let value = spaced.strip_prefix([':', '='])?.trim_start();
+    let escapes = value.len() - value.trim_start_matches('\\').len();
+    let bare = &value[escapes..];
+    let (value, length) = match bare.chars().next() {
+        Some(quote @ ('"' | '\'')) => (&bare[1..], quoted(&bare[1..], quote, escapes)),
+        // A list or an object is one as a whole.
+        Some('[') => (bare, bare.rfind(']').map_or(bare.len(), |at| at + 1)),
+        Some('{') => (bare, bare.rfind('}').map_or(bare.len(), |at| at + 1)),
+        _ => {
             let kinds = ["Bearer ", "bearer ", "Basic ", "basic "];
-            let value = kinds.iter().find_map(|kind| value.strip_prefix(kind)).unwrap_or(value);
+            let value = kinds.iter().find_map(|kind| bare.strip_prefix(kind)).unwrap_or(bare);
             let ends = |letter: char| letter.is_whitespace() || "\"',;&)}]".contains(letter);
             (value, value.find(ends).unwrap_or(value.len()))
         }
     };
     (length > 0).then_some((after.len() - value.len(), length))
+}
+
+/// How long a text is whose quotes have so many `\` before them: one with more is of the text.
+fn quoted(text: &str, quote: char, escapes: usize) -> usize {
+    let mut before = 0;
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '\\' => before += 1,
+            letter if letter == quote && before <= escapes => return at - before,
+            _ => before = 0,
+        }
+    }
+    text.len()
 }
 
 /// Words of three or four parts, as tokens have them: `eyJ….eyJ….sig`, and a join token with its pin before.
@@ -182,6 +238,15 @@ mod tests {
             (format!("password: \"a {WORD} b\", next"), ", next"),
             (format!("said {{\\\"token\\\":\\\"{WORD}\\\"}} end"), "end"),
             (format!("MQTT_PASSWORD='{WORD}' and PASSWD = {WORD}"), "and PASSWD"),
+            (format!("password: \"ab\\\"{WORD}\" end"), "end"),
+            (format!("said {{\\\"token\\\":\\\"ab\\\\\\\"{WORD}\\\"}} end"), "end"),
+            (format!("AWS_SECRET_ACCESS_KEY={WORD} end"), "end"),
+            (format!("secretKey: {WORD}"), "secretKey: "),
+            (format!("{{\"auths\": {{\"r\": {{\"auth\": \"{WORD}\"}}}}}}"), "\"r\""),
+            (format!("client-key-data: {WORD}"), "client-key-data: "),
+            (format!("{{\"password\":[\"a\", \"{WORD}\"]}}"), "password"),
+            (format!("tokens=[a {WORD}] end"), "end"),
+            (format!("pass=x{WORD}, passphrase: {WORD}"), ", passphrase: "),
             (
                 format!("a-----BEGIN EC PRIVATE KEY-----\n{WORD}\n-----END EC PRIVATE KEY-----\nafter"),
                 "after",
@@ -204,6 +269,8 @@ mod tests {
             "-----BEGIN CERTIFICATE-----",
             "pod default/web of registry.example/shop/till:v1.2.3",
             "é password",
+            "auth: by certificate",
+            "secretName: till, tokenExpirationSeconds: 3600",
         ] {
             assert_eq!(text(line), line);
         }
@@ -212,7 +279,7 @@ mod tests {
     #[test]
     fn settings_are_masked_by_their_keys() {
         let mut settings = json!({"modules": {"eventBus": {"mqttPassword": WORD, "mqttUsername": "u", "passwordFile": "/p"},
-            "x": [{"apiKey": WORD, "token": 4711, "url": format!("tcp://u:{WORD}@h:1")}], "empty": {"secret": ""}}});
+            "x": [{"apiKey": WORD, "token": 4711, "tokens": [WORD], "credential": {"a": WORD}, "url": format!("tcp://u:{WORD}@h:1")}], "empty": {"secret": ""}}});
         document(&mut settings);
         let out = settings.to_string();
         assert!(!out.contains(WORD) && !out.contains("4711"), "{out}");

@@ -1,21 +1,32 @@
-//! The containers and sandboxes of a pod, as the runtime has them.
+//! The containers and sandboxes of a pod, as the runtime has them by the labels that a kubelet gives them (`pkg/kubelet/types/labels.go`).
 
 use std::collections::HashMap;
 
-use cri::v1::{
+use crate::v1::{
     ContainerFilter, ContainerState, ContainerStateValue, PodSandboxFilter, PodSandboxState,
     PodSandboxStateValue,
 };
-use cri::{Error, Runtime};
+use crate::{Error, Runtime};
 
-pub(crate) const POD_NAME: &str = "io.kubernetes.pod.name";
-pub(crate) const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
-pub(crate) const POD_UID: &str = "io.kubernetes.pod.uid";
-pub(crate) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+/// The label of a sandbox and of a container with the pod's name.
+pub const POD_NAME: &str = "io.kubernetes.pod.name";
+/// The one with the pod's namespace.
+pub const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+/// The one with the pod's uid.
+pub const POD_UID: &str = "io.kubernetes.pod.uid";
+/// The label of a container with its name in the pod.
+pub const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 
 /// The newest running container of this name in the pod: the one of the latest attempt. What the runtime's clock says of it decides
 /// nothing, for it may have been set back in between.
-pub(crate) async fn running(runtime: &dyn Runtime, uid: &str, name: &str) -> Result<Option<String>, Error> {
+///
+/// # Errors
+/// The runtime's.
+pub async fn running_container(
+    runtime: &dyn Runtime,
+    uid: &str,
+    name: &str,
+) -> Result<Option<String>, Error> {
     let labels = [(POD_UID.to_owned(), uid.to_owned()), (CONTAINER_NAME.to_owned(), name.to_owned())];
     let filter = ContainerFilter {
         state: Some(ContainerStateValue { state: ContainerState::ContainerRunning.into() }),
@@ -30,7 +41,10 @@ pub(crate) async fn running(runtime: &dyn Runtime, uid: &str, name: &str) -> Res
 }
 
 /// The newest sandbox of the pod that is ready: the one of the latest attempt.
-pub(crate) async fn sandbox(runtime: &dyn Runtime, uid: &str) -> Result<Option<String>, Error> {
+///
+/// # Errors
+/// The runtime's.
+pub async fn ready_sandbox(runtime: &dyn Runtime, uid: &str) -> Result<Option<String>, Error> {
     let filter = PodSandboxFilter {
         state: Some(PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() }),
         label_selector: HashMap::from([(POD_UID.to_owned(), uid.to_owned())]),
