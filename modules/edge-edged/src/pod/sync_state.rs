@@ -224,11 +224,12 @@ impl SyncState {
         }
     }
 
-    /// Whether a container that runs is still being started: its postStart hook has not ended.
+    /// Whether a container that runs is still being started: its postStart hook has not ended, or has failed, so that it is about to end. One
+    /// that has ended holds up nobody: a kubelet goes on with the next one while it waits to begin again.
     pub(crate) fn is_held(&self, instance: &RuntimeContainer) -> bool {
+        let is_running = instance.state == RuntimeState::Running;
         self.post_starts.contains(&instance.id)
-            || self.failed_hooks.contains(&instance.id)
-            || (instance.state == RuntimeState::Running && self.is_starting(&instance.name))
+            || (is_running && (self.failed_hooks.contains(&instance.id) || self.is_starting(&instance.name)))
     }
 
     /// Whether a container has started: it runs, its postStart hook has ended, and its startup probe was once successful.
