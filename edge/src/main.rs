@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use beehive::{Env, Hive};
 use config::edge::{DEFAULT_FILE, EdgeCore as Settings};
 use edge::{Dependencies, EdgeCore, Identity};
-use edge_edged::CountedRuntime;
+use edge_edged::{CountedRuntime, torn_networks};
 use edge_hub::network::KernelRoutes;
 use edge_hub::{Endpoints, NamedServers, NodeCertificates};
 use edge_taskmanager::NodePrograms;
@@ -92,6 +92,7 @@ async fn run(order: Order) -> Result<()> {
     let endpoints = Endpoints::of_lists(quic, fallback, certificates.live(), &clock).context(link)?;
     let named = NamedServers::by(quic, fallback, certificates.live(), &clock).context(link)?;
     let network = KernelRoutes::to(endpoints.hosts());
+    clear_torn_networks(&env);
     // Without it a node does all but show the mounts of one pod to another.
     if let Err(error) = edge_csi::share(&settings.modules.edged.root_directory) {
         tracing::warn!(%error, "mountPropagation of pods has no effect, and CSI drivers in pods mount nothing");
@@ -124,6 +125,21 @@ fn programs(settings: &Settings, config: &Path) -> Option<NodePrograms> {
         settings: Arc::new(settings.clone()),
         fits: |settings| edge_containermanager::fits(&settings.modules.edged),
     })
+}
+
+/// Before the first sandbox is asked to stop.
+fn clear_torn_networks(env: &Env) {
+    let cleared = torn_networks::machine_started()
+        .and_then(|started| torn_networks::clear(Path::new(torn_networks::STATE), started, env.wall()));
+    match cleared {
+        Ok(torn) => torn.iter().for_each(|path| {
+            tracing::warn!(
+                file = %path.display(),
+                "a pod's network was torn by the machine's sudden end, so that it could not be taken down: its file is removed"
+            );
+        }),
+        Err(error) => tracing::warn!(%error, "whether pods' networks were torn by the machine's end is not known"),
+    }
 }
 
 fn mqtt_password(name: &str, env: &Env) -> Result<()> {

@@ -26,6 +26,7 @@
 
 mod actor;
 mod capacity;
+mod dbus;
 mod dependencies;
 mod describe;
 mod devices;
@@ -50,6 +51,7 @@ mod settings;
 mod shutdown;
 mod static_pods;
 mod store;
+pub mod torn_networks;
 mod typed_json;
 mod versions;
 mod volume_stats;

@@ -8,6 +8,7 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::cgroup;
 use crate::runtime::demand;
 use crate::runtime::resources::Qos;
+use crate::runtime::slices::Slices;
 
 /// What all Burstable pods ask for, in thousandths of a CPU.
 fn burstable(pods: &[Arc<ParsedPod>]) -> i64 {
@@ -21,7 +22,16 @@ pub(crate) async fn weigh(deps: &Dependencies) {
     let burstable = burstable(&deps.active_pods.borrow());
     let (driver, root) = (deps.settings.cgroup_driver, deps.settings.cgroup_root.clone());
     let cgroups = deps.settings.cgroups.clone();
-    let weigh = move || Ok(cgroup::weigh_classes(&cgroups, (driver, &root), burstable));
+    let slices = Slices::of(&deps.settings);
+    let weigh = move || {
+        let weighed = cgroup::weigh_classes(&cgroups, (driver, &root), burstable);
+        // Not with each pod: with those that change the weights.
+        let told = match (slices, &weighed) {
+            (Some(slices), Ok(true)) => slices.weigh_classes(burstable),
+            _ => Ok(()),
+        };
+        Ok(weighed.and(told))
+    };
     let weighed = blocking(&deps.env, "weigh the classes of pods in", weigh).await;
     let error = weighed.map(Result::err).unwrap_or_else(|error| Some(std::io::Error::other(error)));
     if let Some(error) = error {

@@ -21,6 +21,7 @@ use crate::node::node_events;
 use crate::node::runtime_driver;
 use crate::node::status::{self, Findings};
 use crate::runtime::bounds::NodeLimits;
+use crate::runtime::cgroup;
 use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::swap::Swap;
 use crate::settings::CGROUPS;
@@ -133,6 +134,7 @@ impl NodeReporter {
                     behavior: settings.swap_behavior,
                     capacity: machine.swap,
                 },
+                has_cgroups_v2: cgroup::is_v2(&settings.cgroups),
             },
             dns: NodeDns {
                 cluster_servers: settings.cluster_dns.clone(),

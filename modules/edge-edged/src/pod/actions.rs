@@ -44,6 +44,7 @@ use crate::runtime::pods::RuntimeContainer;
 use crate::runtime::resources::Amounts;
 use crate::runtime::sandbox;
 use crate::runtime::security;
+use crate::runtime::slices::{self, Slices};
 use crate::runtime::stop_signal;
 use crate::runtime::user_namespace;
 use crate::volumes::{
@@ -475,9 +476,13 @@ async fn teardown(deps: Rc<Dependencies>, pod: PodId) -> Result<(), StepError> {
     let (root, logs) = (deps.settings.root.clone(), deps.settings.logs.clone());
     let (cgroup_root, links) = (deps.settings.cgroup_root.clone(), deps.settings.links.clone());
     let (begun, cgroups) = (deps.now(), deps.settings.cgroups.clone());
+    let slices = Slices::of(&deps.settings);
     let begin = move || {
         files::remove_links_of(&links, &logs, &pod)?;
-        cgroup::remove(&cgroups, &pod.uid, &cgroup_root);
+        match slices {
+            Some(slices) => slices::say(&pod.name, slices.end(&pod.uid)),
+            None => cgroup::remove(&cgroups, &pod.uid, &cgroup_root),
+        }
         Teardown::begin(&root, &logs, &pod.uid, &layout::pod_logs(&pod))
     };
     let cleared = removal::clear(&deps.env, begin).await;

@@ -15,6 +15,7 @@ use crate::runtime::grant;
 use crate::runtime::oom_score;
 use crate::runtime::pods::RuntimeContainer;
 use crate::runtime::resources::{self, Amounts};
+use crate::runtime::slices::{self, Slices};
 
 /// Gives a container what the pod has for it. The plan has seen to the pod's own bounds.
 ///
@@ -83,7 +84,18 @@ pub(crate) async fn bound_pod(
     let wanted = if has_cpus { Bounds { quota: None, ..wanted } } else { wanted };
     let (sys, driver) = (deps.settings.cgroups.clone(), deps.settings.cgroup_driver);
     let root = deps.settings.cgroup_root.clone();
-    let set = move || Ok(cgroup::set(&sys, (&pod.id, pod.qos), (driver, &root), wanted));
+    let slices = Slices::of(&deps.settings);
+    let set = move || {
+        let of = (&pod.id, pod.qos);
+        let set = || cgroup::set(&sys, of, (driver, &root), wanted);
+        let done = set();
+        // systemd is told of no more than the kernel takes; what it writes then is rounded.
+        if let (Some(slices), Ok(())) = (slices, &done) {
+            slices::say(&pod.id.name, slices.set(of, wanted));
+            return Ok(set());
+        }
+        Ok(done)
+    };
     let begun = deps.now();
     let done = blocking(&deps.env, "change the bounds of a pod in", set).await;
     deps.counts.cgroups_changed("update", deps.now().since(begun));

@@ -16,6 +16,7 @@ use crate::pod::dynamic_resources;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
 use crate::runtime::dns::{self, NodeDns};
+use crate::runtime::slices::{self, Slices};
 use crate::runtime::{cgroup, runtime_class, sandbox, user_namespace};
 
 /// As the kubelet's: collectors of logs pass. The logs themselves are the runtime's, 0640.
@@ -55,9 +56,12 @@ async fn make(deps: &Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) -> Res
     let (driver, root) = (deps.settings.cgroup_driver, deps.settings.cgroup_root.clone());
     let sizes = deps.node.borrow().limits.huge_page_sizes.clone();
     let (logs, cgroups) = (deps.settings.logs.clone(), deps.settings.cgroups.clone());
-    let own = Arc::clone(&pod);
+    let (own, slices) = (Arc::clone(&pod), Slices::of(&deps.settings));
     let make = move || {
         Folder::make_root(&logs, LOGS)?.make(&layout::pod_logs(&pod.id), Access::mode(LOGS))?;
+        if let Some(slices) = slices {
+            slices::say(&pod.id.name, slices.begin(&pod));
+        }
         bound(&cgroups, &pod, (driver, &root), &sizes);
         Ok(())
     };

@@ -17,7 +17,13 @@ pub(crate) struct NodeLimits {
     /// The sizes of its huge pages, in bytes.
     pub(crate) huge_page_sizes: Vec<u64>,
     pub(crate) swap: Swap,
+    /// The kernel has version 2 of cgroups, which can end a container as a whole.
+    pub(crate) has_cgroups_v2: bool,
 }
+
+/// All processes of a container end when one of them is ended for its memory, as a kubelet has it with version 2 (`singleProcessOOMKill` is
+/// false by default there): what lost a part of itself is seldom well.
+const OOM_GROUP: &str = "memory.oom.group";
 
 /// What the runtime is told for one container, but for its score.
 pub(crate) fn of_container(
@@ -31,6 +37,9 @@ pub(crate) fn of_container(
         ..bounded(within(whole, own))
     };
     swap::bound(&mut told, pod, container, (node.swap, node.memory));
+    if node.has_cgroups_v2 {
+        told.unified.insert(OOM_GROUP.to_owned(), "1".to_owned());
+    }
     told
 }
 
@@ -96,6 +105,23 @@ pub(crate) fn of_update(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_ends_as_a_whole_where_the_kernel_can() {
+        let pod = crate::pod::parsed_pod::tests::pod(
+            serde_json::json!({"containers": [{"name": "a", "image": "x"}]}),
+        );
+        let told = |has_cgroups_v2| {
+            let node = NodeLimits { has_cgroups_v2, ..NodeLimits::default() };
+            let own = &pod.spec().containers[0];
+            (
+                of_container(&pod, own, &node).unified.get(OOM_GROUP).cloned(),
+                of_update(&pod, own, &node).unified,
+            )
+        };
+        assert_eq!(told(true).0.as_deref(), Some("1"));
+        assert!(told(true).1.is_empty() && told(false).0.is_none());
+    }
     use crate::pod::parsed_pod::tests::pod;
     use crate::runtime::swap::SwapControl;
 
@@ -111,6 +137,7 @@ mod tests {
             memory: 1 << 30,
             huge_page_sizes: vec![2 << 20],
             swap: Swap { control: SwapControl::Together, ..Swap::default() },
+            has_cgroups_v2: false,
         };
         let told = of_container(&pod, &pod.spec().containers[0], &node);
         assert_eq!((told.cpu_shares, told.cpu_quota, told.cpu_period), (256, 50_000, 100_000));

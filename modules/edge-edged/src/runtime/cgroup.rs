@@ -1,5 +1,5 @@
-//! The pods' cgroups. With the cgroupfs driver: made with the pod's limits before the sandbox, removed after it. With systemd the
-//! runtime makes and removes the slices, and they are given the limits once they are there. Blocks.
+//! The pods' cgroups. With the cgroupfs driver: made with the pod's limits before the sandbox, removed after it. With systemd the slices are
+//! systemd's to make and to remove ([`slices`](super::slices)), and what it knows nothing of is written once they are there. Blocks.
 
 use std::fs;
 use std::io;
@@ -94,14 +94,17 @@ pub(crate) fn memory_limit(spec: &PodSpec) -> Option<i64> {
     bounds(spec).memory
 }
 
+/// The slice of these parts, as systemd names it.
+pub(crate) fn slice(parts: &[String]) -> String {
+    let parts: Vec<String> = parts.iter().map(|part| part.replace('-', "_")).collect();
+    format!("{}.slice", parts.join("-"))
+}
+
 /// Where a cgroup lies in its hierarchy. A slice lies in those that its name begins with.
 fn folder(parts: &[String], driver: CgroupDriver) -> PathBuf {
     match driver {
         CgroupDriver::Cgroupfs => parts.iter().collect(),
-        CgroupDriver::Systemd => {
-            let parts: Vec<String> = parts.iter().map(|part| part.replace('-', "_")).collect();
-            (1..=parts.len()).map(|count| format!("{}.slice", parts[..count].join("-"))).collect()
-        }
+        CgroupDriver::Systemd => (1..=parts.len()).map(|count| slice(&parts[..count])).collect(),
     }
 }
 
@@ -125,27 +128,32 @@ pub(crate) fn make(
 
 /// Gives the classes their weights beside each other, where they are: BestEffort the least that there is, Burstable what its pods ask
 /// for, in thousandths of a CPU (the kubelet's `setCPUCgroupConfig`). Without that the kernel's own weights would count, and
-/// all pods without requests together might have more than one that asks for several CPUs.
+/// all pods without requests together might have more than one that asks for several CPUs. Answers whether one had another.
 pub(crate) fn weigh_classes(
     sys: &Path,
     (driver, root): (CgroupDriver, &str),
     burstable_milli: i64,
-) -> io::Result<()> {
-    let root: Vec<&str> = root.split('/').filter(|part| !part.is_empty()).collect();
+) -> io::Result<bool> {
     let weigh = |class: &str, milli: i64| {
-        let parts: Vec<String> = root.iter().chain([&class]).map(|part| (*part).to_owned()).collect();
-        let (own, shares) = (folder(&parts, driver), resources::shares(milli));
+        let (own, shares) = (folder(&class_parts(class, root), driver), resources::shares(milli));
         if is_v2(sys) {
             write_if_other(&sys.join(own).join("cpu.weight"), &weight(shares).to_string())
         } else {
             write_if_other(&sys.join("cpu").join(own).join("cpu.shares"), &shares.to_string())
         }
     };
-    weigh("besteffort", 0).and(weigh("burstable", burstable_milli))
+    let (best_effort, burstable) = (weigh("besteffort", 0), weigh("burstable", burstable_milli));
+    Ok(best_effort? | burstable?)
+}
+
+/// The parts of a class' cgroup.
+pub(crate) fn class_parts(class: &str, root: &str) -> Vec<String> {
+    let root = root.split('/').filter(|part| !part.is_empty());
+    root.chain([class]).map(str::to_owned).collect()
 }
 
 /// The kernel's documented mapping of 2..262144 shares to a weight of 1..10000.
-fn weight(shares: i64) -> i64 {
+pub(crate) fn weight(shares: i64) -> i64 {
     1 + ((shares - 2) * 9999) / 262_142
 }
 
@@ -170,7 +178,7 @@ pub(crate) fn working_set_of_pods(sys: &Path, driver: CgroupDriver, root: &str) 
     Some(used.saturating_sub(idle.trim().parse().ok()?))
 }
 
-fn is_v2(sys: &Path) -> bool {
+pub(crate) fn is_v2(sys: &Path) -> bool {
     sys.join("cgroup.controllers").exists()
 }
 
@@ -240,12 +248,12 @@ fn write_if_there(path: &Path, text: &str) -> io::Result<()> {
     if path.exists() { fs::write(path, text) } else { Ok(()) }
 }
 
-/// Leaves a file alone that says the same.
-fn write_if_other(path: &Path, text: &str) -> io::Result<()> {
+/// Leaves a file alone that says the same, or is not there. Answers whether it has written.
+fn write_if_other(path: &Path, text: &str) -> io::Result<bool> {
     match fs::read_to_string(path) {
-        Ok(old) if old.trim() == text => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Ok(_) | Err(_) => fs::write(path, text),
+        Ok(old) if old.trim() == text => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Ok(_) | Err(_) => fs::write(path, text).map(|()| true),
     }
 }
 
@@ -267,7 +275,7 @@ pub(crate) fn set(
     let cpu = at("cpu");
     let put = |file: &str, text: String| {
         let path = cpu.join(file);
-        write_if_other(&path, &text).map_err(|error| refused(&path, &text, &error))
+        write_if_other(&path, &text).map(drop).map_err(|error| refused(&path, &text, &error))
     };
     let quota = match bounds.quota {
         None => Ok(()),
@@ -315,7 +323,7 @@ fn set_memory(at: &Path, is_v2: bool, limit: i64) -> Result<(), String> {
         }
     }
     let text = limit.to_string();
-    write_if_other(&path, &text).map_err(|error| refused(&path, &text, &error))
+    write_if_other(&path, &text).map(drop).map_err(|error| refused(&path, &text, &error))
 }
 
 /// Takes the bound of its CPUs off a pod: nothing holds back a container that has its own (the kubelet's
@@ -333,6 +341,22 @@ pub(crate) fn lift_quota(
     } else {
         write_if_there(&sys.join("cpu").join(own).join("cpu.cfs_quota_us"), "-1")
     }
+}
+
+/// The slices of a pod that are there, whichever class it had.
+pub(crate) fn slices_of(sys: &Path, uid: &str, root: &str) -> Vec<String> {
+    let tops = hierarchies(sys);
+    let all = [None, Some("burstable"), Some("besteffort")].map(|class| {
+        let mut parts = class.map_or_else(|| class_parts("", root), |class| class_parts(class, root));
+        parts.retain(|part| !part.is_empty());
+        parts.push(format!("pod{uid}"));
+        parts
+    });
+    let is_there = |parts: &Vec<String>| {
+        let own = folder(parts, CgroupDriver::Systemd);
+        tops.iter().any(|top| top.join(&own).is_dir())
+    };
+    all.iter().filter(|parts| is_there(parts)).map(|parts| slice(parts)).collect()
 }
 
 /// Removes the cgroups of a pod in every hierarchy, whichever class it had.

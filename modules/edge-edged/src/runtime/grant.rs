@@ -11,6 +11,7 @@ use crate::dependencies::{Dependencies, blocking};
 use crate::error::StepError;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::resource_demand;
+use crate::runtime::slices::{self, Slices};
 use crate::runtime::{cdi, cgroup};
 
 /// 2 min: a plugin may take half a minute to prepare each kind of device.
@@ -72,7 +73,11 @@ pub(crate) fn has_own_cpus(deps: &Dependencies, pod: &ParsedPod, container: &str
 pub(crate) async fn lift_quota(deps: &Dependencies, pod: &ParsedPod) {
     let (id, class, driver) = (pod.id.clone(), pod.qos, deps.settings.cgroup_driver);
     let (root, cgroups) = (deps.settings.cgroup_root.clone(), deps.settings.cgroups.clone());
+    let slices = Slices::of(&deps.settings);
     let lift = move || {
+        if let Some(slices) = slices {
+            slices::say(&id.name, slices.lift_quota(&id, class));
+        }
         if let Err(error) = cgroup::lift_quota(&cgroups, &id, class, driver, &root) {
             tracing::warn!(pod = %id.name, %error, "the bound of a pod's CPUs stays although it has its own");
         }

@@ -25,6 +25,7 @@ pub(crate) mod runtime_class;
 pub(crate) mod sandbox;
 pub(crate) mod security;
 pub(crate) mod service_env;
+pub(crate) mod slices;
 pub(crate) mod stop_signal;
 pub(crate) mod swap;
 pub(crate) mod sysctls;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use beehive::Env;
 
-use crate::shutdown::dbus::Argument::{Number, Text};
-use crate::shutdown::dbus::{self, Bus, Method};
+use crate::dbus::Argument::{Number, Text};
+use crate::dbus::{self, Bus, Method};
 
 const MANAGER: &str = "org.freedesktop.login1.Manager";
 const PATH: &str = "/org/freedesktop/login1";

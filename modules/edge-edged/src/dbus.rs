@@ -1,4 +1,4 @@
-//! As much of D-Bus as logind needs: calls with texts, their answers, signals, and a descriptor that comes with an answer
+//! As much of D-Bus as logind and systemd need: calls, their answers, signals, and a descriptor that comes with an answer
 //! (the D-Bus Specification 0.43, chapters "Message Protocol" and "Authentication Protocol"). What comes from the bus is read
 //! within bounds, and what is not understood is an error or passed over.
 
@@ -19,13 +19,17 @@ const WAITING_MAX: usize = 64;
 /// The longest line of the authentication.
 const LINE_MAX: usize = 512;
 
+/// 64 messages that are nobody's answer before somebody who waits for one gives up.
+const PASSED_MAX: usize = 64;
+
 const CALL: u8 = 1;
 const RETURN: u8 = 2;
+const FAILED: u8 = 3;
 const SIGNAL: u8 = 4;
 
 /// One message, as far as it is of use here.
 #[derive(Debug)]
-pub(super) struct Incoming {
+pub(crate) struct Incoming {
     kind: u8,
     reply_to: Option<u32>,
     member: String,
@@ -36,18 +40,23 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// Whether it is this signal.
-    pub(super) fn is_signal(&self, interface: &str, member: &str) -> bool {
+    pub(crate) fn is_signal(&self, interface: &str, member: &str) -> bool {
         self.kind == SIGNAL && self.interface == interface && self.member == member
     }
 
+    /// The name of the error that it is.
+    pub(crate) fn error(&self) -> Option<&str> {
+        (self.kind == FAILED).then_some(&*self.error)
+    }
+
     /// The boolean that is its body.
-    pub(super) fn boolean(&self) -> Option<bool> {
+    pub(crate) fn boolean(&self) -> Option<bool> {
         let bytes = self.body.first_chunk()?;
         Some(u32::from_le_bytes(*bytes) == 1)
     }
 
     /// The number of 64 bits in the variant that is its body.
-    pub(super) fn number_in_variant(&self) -> Option<u64> {
+    pub(crate) fn number_in_variant(&self) -> Option<u64> {
         // The signature `t` with its length and its end, then up to the next multiple of eight.
         (self.body.get(..3)? == [1, b't', 0]).then_some(())?;
         let bytes: [u8; 8] = self.body.get(8..16)?.try_into().ok()?;
@@ -57,23 +66,36 @@ impl Incoming {
 
 /// What a method is called with.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Argument<'a> {
+pub(crate) enum Argument<'a> {
     Text(&'a str),
     Number(i32),
+    Flag(bool),
+    /// Of a unit of systemd's, by their names.
+    Properties(&'a [(&'a str, Property<'a>)]),
+    /// No other units beside one.
+    NoUnits,
 }
-use Argument::{Number, Text};
+use Argument::{Flag, NoUnits, Number, Properties, Text};
+
+/// What a property of a unit is set to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Property<'a> {
+    Text(&'a str),
+    Flag(bool),
+    Number(u64),
+}
 
 /// What is called.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Method<'a> {
-    pub(super) destination: &'a str,
-    pub(super) path: &'a str,
-    pub(super) interface: &'a str,
-    pub(super) member: &'a str,
+pub(crate) struct Method<'a> {
+    pub(crate) destination: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) interface: &'a str,
+    pub(crate) member: &'a str,
 }
 
 /// A connection to a bus.
-pub(super) struct Bus {
+pub(crate) struct Bus {
     stream: AsyncFd<UnixStream>,
     serial: u32,
     input: Vec<u8>,
@@ -86,7 +108,7 @@ fn wrong(what: &str) -> io::Error {
 }
 
 /// Connects, as the user that this process is. Blocks for a moment.
-pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
+pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(path)?;
     let limit = Some(std::time::Duration::from_secs(5));
     stream.set_read_timeout(limit)?;
@@ -99,6 +121,55 @@ pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
     stream.write_all(b"BEGIN\r\n")?;
     stream.set_nonblocking(true)?;
     Ok(stream)
+}
+
+/// A connection over which one call follows another, for who has no tokio runtime. It blocks, for 5 s at a time.
+pub(crate) struct BlockingBus {
+    stream: UnixStream,
+    serial: u32,
+    input: Vec<u8>,
+}
+
+impl BlockingBus {
+    /// Connects, as the user that this process is.
+    pub(crate) fn connect(path: &Path) -> io::Result<BlockingBus> {
+        let stream = connect(path)?;
+        stream.set_nonblocking(false)?;
+        let mut bus = BlockingBus { stream, serial: 0, input: Vec::new() };
+        let answer = bus.call(&of_bus("Hello"), &[])?;
+        match answer.error() {
+            None => Ok(bus),
+            Some(error) => Err(io::Error::other(format!("Hello: {error}"))),
+        }
+    }
+
+    /// Calls a method. Answers what it returned, be it an error.
+    pub(crate) fn call(&mut self, method: &Method<'_>, arguments: &[Argument<'_>]) -> io::Result<Incoming> {
+        self.serial += 1;
+        self.stream.write_all(&encode(self.serial, method, arguments))?;
+        for _ in 0..PASSED_MAX {
+            let message = self.read()?;
+            if message.reply_to == Some(self.serial) {
+                return Ok(message);
+            }
+        }
+        Err(wrong("many messages and no answer"))
+    }
+
+    fn read(&mut self) -> io::Result<Incoming> {
+        loop {
+            if let Some((message, length)) = decode(&self.input)? {
+                self.input.drain(..length);
+                return Ok(message);
+            }
+            let mut bytes = [0; 4096];
+            let read = self.stream.read(&mut bytes)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.input.extend(bytes.iter().take(read));
+        }
+    }
 }
 
 fn expect(stream: &mut UnixStream, wanted: &str) -> io::Result<()> {
@@ -119,7 +190,7 @@ fn expect(stream: &mut UnixStream, wanted: &str) -> io::Result<()> {
 
 impl Bus {
     /// Over a stream of [`connect`]. Needs a tokio runtime.
-    pub(super) async fn over(stream: UnixStream) -> io::Result<Bus> {
+    pub(crate) async fn over(stream: UnixStream) -> io::Result<Bus> {
         #[expect(
             deprecated,
             reason = "its successor is unsafe for descriptors that may be closed; this one is owned"
@@ -137,12 +208,12 @@ impl Bus {
     }
 
     /// Hears of the signals of a rule from now on.
-    pub(super) async fn add_match(&mut self, rule: &str) -> io::Result<()> {
+    pub(crate) async fn add_match(&mut self, rule: &str) -> io::Result<()> {
         self.call(&of_bus("AddMatch"), &[Text(rule)]).await.map(drop)
     }
 
     /// Calls a method. Answers what it returned.
-    pub(super) async fn call(
+    pub(crate) async fn call(
         &mut self,
         method: &Method<'_>,
         arguments: &[Argument<'_>],
@@ -166,7 +237,7 @@ impl Bus {
     }
 
     /// The next signal.
-    pub(super) async fn signal(&mut self) -> io::Result<Incoming> {
+    pub(crate) async fn signal(&mut self) -> io::Result<Incoming> {
         loop {
             let message = match self.waiting.pop_front() {
                 Some(message) => message,
@@ -179,7 +250,7 @@ impl Bus {
     }
 
     /// A descriptor that came with the last answer.
-    pub(super) fn descriptor(&mut self) -> Option<OwnedFd> {
+    pub(crate) fn descriptor(&mut self) -> Option<OwnedFd> {
         self.descriptors.pop_back()
     }
 
@@ -254,6 +325,43 @@ fn put_text(bytes: &mut Vec<u8>, text: &str) {
     bytes.push(0);
 }
 
+/// An array of structures: its length counts from the first one, which begins at a multiple of eight.
+fn put_array(bytes: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+    align(bytes, 4);
+    let at = bytes.len();
+    bytes.extend([0; 4]);
+    align(bytes, 8);
+    let begin = bytes.len();
+    put(bytes);
+    let length = u32::try_from(bytes.len() - begin).unwrap_or(0).to_le_bytes();
+    if let Some(place) = bytes.get_mut(at..at + 4) {
+        place.copy_from_slice(&length);
+    }
+}
+
+/// A structure of a name and a variant.
+fn put_property(bytes: &mut Vec<u8>, (name, value): &(&str, Property<'_>)) {
+    align(bytes, 8);
+    put_text(bytes, name);
+    let kind = match value {
+        Property::Text(_) => b's',
+        Property::Flag(_) => b'b',
+        Property::Number(_) => b't',
+    };
+    bytes.extend([1, kind, 0]);
+    match value {
+        Property::Text(text) => put_text(bytes, text),
+        Property::Flag(flag) => {
+            align(bytes, 4);
+            bytes.extend(u32::from(*flag).to_le_bytes());
+        }
+        Property::Number(number) => {
+            align(bytes, 8);
+            bytes.extend(number.to_le_bytes());
+        }
+    }
+}
+
 /// A call as it is sent.
 fn encode(serial: u32, method: &Method<'_>, arguments: &[Argument<'_>]) -> Vec<u8> {
     let (mut body, mut signature) = (Vec::new(), Vec::new());
@@ -267,6 +375,19 @@ fn encode(serial: u32, method: &Method<'_>, arguments: &[Argument<'_>]) -> Vec<u
                 align(&mut body, 4);
                 body.extend(number.to_le_bytes());
                 signature.push(b'i');
+            }
+            Flag(flag) => {
+                align(&mut body, 4);
+                body.extend(u32::from(*flag).to_le_bytes());
+                signature.push(b'b');
+            }
+            Properties(properties) => {
+                put_array(&mut body, |body| properties.iter().for_each(|one| put_property(body, one)));
+                signature.extend(b"a(sv)");
+            }
+            NoUnits => {
+                put_array(&mut body, |_| {});
+                signature.extend(b"a(sa(sv))");
             }
         }
     }
@@ -368,7 +489,10 @@ mod tests {
     #[test]
     fn what_is_encoded_is_read_again_and_half_of_it_is_waited_for() {
         let method = Method { destination: "a.b", path: "/c", interface: "d.e", member: "F" };
-        let bytes = encode(7, &method, &[Text("one"), Number(-2), Text("")]);
+        let properties =
+            [("A", Property::Text("b")), ("C", Property::Number(9)), ("D", Property::Flag(true))];
+        let all = [Text("one"), Number(-2), Text(""), Flag(true), Properties(&properties), NoUnits];
+        let bytes = encode(7, &method, &all);
         let (message, length) = decode(&bytes).unwrap().unwrap();
         assert_eq!((message.member.as_str(), message.interface.as_str(), length), ("F", "d.e", bytes.len()));
         for end in 0..bytes.len() {
