@@ -209,9 +209,12 @@ impl DeviceStatusWriter {
             }
             let uid = device.metadata.uid.unwrap_or_default();
             let Some(held) = held else {
-                ensure_status(&self.client, namespace, name, &uid, &OwnWord::default(), self.env.wall())
-                    .await?;
-                continue;
+                // Made alone: what CloudCore itself says of the device is the controller's, who may have made it meanwhile.
+                let named = (namespace, name, uid.as_str());
+                match create(&statuses, named, &OwnWord::default(), self.env.wall()).await {
+                    Err(error) if status_code(&error) != Some(409) => return Err(error.into()),
+                    Ok(()) | Err(_) => continue,
+                }
             };
             // What is written into one that goes would be confirmed to the node, and gone with it.
             if !is_of(&held.metadata, &uid) {
