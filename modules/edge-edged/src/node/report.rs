@@ -16,10 +16,11 @@ use crate::error::StepError;
 use crate::events;
 use crate::node::cpu_classes;
 use crate::node::csi_drivers::DriversSeen;
+use crate::node::findings::Findings;
 use crate::node::machine::{self, Machine};
 use crate::node::node_events;
 use crate::node::runtime_driver;
-use crate::node::status::{self, Findings};
+use crate::node::{conditions, status};
 use crate::runtime::bounds::NodeLimits;
 use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::swap::Swap;
@@ -175,7 +176,7 @@ impl NodeReporter {
 
     /// Says once what the runtime has to say against itself.
     fn log_complaints(&self, env: &Env, status: &RuntimeStatus) {
-        let complaints = status::complaints(status);
+        let complaints = conditions::complaints(status);
         for complaint in complaints.difference(&self.complaints.borrow()) {
             events::runtime_complains(env, complaint);
         }
