@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use contract::eventbus::BrokerReport;
-use contract::pod_status::MQTT_BROKER;
+use contract::pod_status::{CHECKS, MQTT_BROKER};
 use cri::v1::{RuntimeCondition, RuntimeStatus};
+use nodechecks::Finding;
 use serde_json::{Value, json};
 
 use crate::eviction::plan::short_now;
 use crate::eviction::pressure::Pressure;
 use crate::eviction::shortage;
 use crate::eviction::signal::{Condition, Observed, Signal};
-use crate::node::cgroup_driver;
 use crate::node::findings::Findings;
 use crate::node::machine::Machine;
 use crate::settings::Settings;
@@ -20,9 +20,18 @@ use crate::settings::Settings;
 const REASONS_MAX: usize = 1024;
 /// Conditions of the runtime that are told beside the decisive ones.
 const COMPLAINTS_MAX: usize = 16;
+/// A condition: type, whether it is True, reason, message.
+type Told = (String, bool, String, String);
+
 /// The conditions of the runtime by which a node is ready, as a kubelet takes them (`updateRuntimeUp`); whatever else it tells is no
 /// matter of the node's.
 const DECISIVE: [&str; 2] = ["RuntimeReady", "NetworkReady"];
+
+/// The reason of Ready while the runtime makes cgroups in another way than `cgroupDriver` says.
+const CGROUP_DRIVER_MISMATCH: &str = "CgroupDriverMismatch";
+
+/// The reason of [`CHECKS`] until the first look of a run whose predecessor told of it.
+const NOT_LOOKED_AT: &str = "NotLookedAt";
 
 /// All of them. `before` is the report before, for their times.
 pub(crate) fn conditions(
@@ -60,6 +69,7 @@ pub(crate) fn conditions(
     ];
     list.push(("Ready".to_owned(), ready, reason, message));
     list.extend(mqtt_broker(findings.mqtt_broker.as_ref(), before));
+    list.extend(checks(findings.checks.as_deref(), before));
     list.into_iter()
         .map(|(kind, truth, reason, message)| {
             let status = if truth { "True" } else { "False" };
@@ -89,19 +99,42 @@ fn observed(machine: &Machine) -> Vec<Observed> {
 
 /// A node that has its own broker alone has this condition only once there was something wrong: a condition that was reported does
 /// not go away by silence. Until EventBus has spoken the node repeats what it said last.
-fn mqtt_broker(now: Option<&BrokerReport>, before: Option<&Value>) -> Option<(String, bool, String, String)> {
-    let list = before.and_then(|before| before.pointer("/status/conditions")).and_then(Value::as_array);
-    let said = list.into_iter().flatten().find(|old| old["type"] == MQTT_BROKER);
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+fn mqtt_broker(now: Option<&BrokerReport>, before: Option<&Value>) -> Option<Told> {
+    let said = said(before, MQTT_BROKER);
     match now {
         Some(now) if now.is_external || !now.is_usable || said.is_some() => {
             Some((MQTT_BROKER.to_owned(), now.is_usable, now.reason.to_owned(), now.message.clone()))
         }
         Some(_) => None,
-        None => said.map(|old| {
-            (MQTT_BROKER.to_owned(), old["status"] == "True", text(&old["reason"]), text(&old["message"]))
-        }),
+        None => said,
     }
+}
+
+/// As [`mqtt_broker`]: a machine on which no check has failed yet has no such condition, and until its checks were looked at the node repeats
+/// what it said last. Whatever it says, Ready is another matter: a check knows no pods.
+fn checks(now: Option<&[Finding]>, before: Option<&Value>) -> Option<Told> {
+    let said = said(before, CHECKS);
+    let Some(failing) = now else {
+        // Of the run before the store has kept no words.
+        let words = || (NOT_LOOKED_AT.to_owned(), "not looked at yet since edgecore began".to_owned());
+        return said.map(|(kind, is_well, reason, message)| {
+            let (reason, message) = if reason.is_empty() { words() } else { (reason, message) };
+            (kind, is_well, reason, message)
+        });
+    };
+    if failing.is_empty() && said.is_none() {
+        return None;
+    }
+    let nodechecks::Summary { is_well, reason, message } = nodechecks::summary(failing);
+    Some((CHECKS.to_owned(), is_well, reason.to_owned(), message))
+}
+
+/// What the report before says of a condition.
+fn said(before: Option<&Value>, kind: &str) -> Option<Told> {
+    let list = before?.pointer("/status/conditions")?.as_array()?;
+    let old = list.iter().find(|old| old["type"] == kind)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Some((kind.to_owned(), old["status"] == "True", text(&old["reason"]), text(&old["message"])))
 }
 
 fn since<'a>(before: &'a Value, kind: &str, status: &str) -> Option<&'a str> {
@@ -130,8 +163,8 @@ fn readiness(settings: &Settings, findings: &Findings) -> (bool, String, String)
         let down: String = down.join("; ").chars().take(REASONS_MAX).collect();
         return not(format!("container runtime is not ready: {down}"));
     }
-    if let Some(what) = cgroup_driver::mismatch(settings.cgroup_driver, findings.cgroup_driver) {
-        return (false, cgroup_driver::MISMATCH.to_owned(), what);
+    if let Some(what) = nodechecks::cgroup_driver_mismatch(settings.cgroup_driver, findings.cgroup_driver) {
+        return (false, CGROUP_DRIVER_MISMATCH.to_owned(), what);
     }
     (true, "EdgedReady".to_owned(), "edged is posting ready status".to_owned())
 }
@@ -286,6 +319,39 @@ mod tests {
         assert_eq!(told(&node(None, Some(&away))), told(&away), "EventBus has not spoken yet");
         assert_eq!(told(&node(said(true, false), Some(&away))), words(["True", "Usable", "fine"]));
         assert_eq!(told(&node(said(true, true), None)), words(["True", "Usable", "fine"]));
+    }
+
+    #[test]
+    fn checks_are_told_of_once_one_fails_and_turn_when_it_is_mended_and_leave_ready_alone() {
+        let node = |checks, before: Option<&Value>, wall: &str| {
+            report(&settings(), &Findings { checks, ..findings(true) }, before, wall)
+        };
+        let told = |node: &Value| {
+            let list = node["status"]["conditions"].as_array().unwrap().clone();
+            let found = list.into_iter().find(|condition| condition["type"] == CHECKS);
+            found.map(|found| {
+                ["status", "reason", "message", "lastTransitionTime"]
+                    .map(|key| found[key].as_str().unwrap().to_owned())
+            })
+        };
+        let words = |words: [&str; 4]| Some(words.map(str::to_owned));
+        assert_eq!(told(&node(None, None, "T1")), None);
+        assert_eq!(
+            told(&node(Some(Vec::new()), None, "T1")),
+            None,
+            "a machine that is well has no such condition"
+        );
+        let off = vec![Finding::failed("MemoryCgroup", "off: reboot")];
+        let failing = node(Some(off.clone()), None, "T1");
+        assert_eq!(told(&failing), words(["False", "MemoryCgroup", "MemoryCgroup: off: reboot", "T1"]));
+        assert_eq!(condition(&failing, "Ready")["status"], "True");
+        assert_eq!(told(&node(None, Some(&failing), "T2")), told(&failing), "nobody has looked yet");
+        assert!(same(&failing, &node(Some(off), Some(&failing), "T2")));
+        let kept = json!({"status": {"conditions": [{"type": CHECKS, "status": "False", "lastTransitionTime": "T0"}]}});
+        let begun = words(["False", "NotLookedAt", "not looked at yet since edgecore began", "T0"]);
+        assert_eq!(told(&node(None, Some(&kept), "T2")), begun);
+        let mended = node(Some(Vec::new()), Some(&failing), "T3");
+        assert_eq!(told(&mended), words(["True", "ChecksPassed", "no check of this machine fails", "T3"]));
     }
 
     #[test]

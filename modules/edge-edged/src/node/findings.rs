@@ -6,6 +6,7 @@ use contract::containermanager::DeviceCount;
 use contract::eventbus::BrokerReport;
 use cri::RuntimeFeatures;
 use cri::v1::{CgroupDriver, Image, RuntimeStatus, VersionResponse};
+use nodechecks::Finding;
 
 use crate::dependencies::CsiVolumes;
 use crate::eviction::shortage::Shortage;
@@ -32,6 +33,8 @@ pub(crate) struct Findings {
     pub(crate) csi: Option<CsiVolumes>,
     /// What EventBus said of the MQTT brokers.
     pub(crate) mqtt_broker: Option<BrokerReport>,
+    /// The checks of the machine that fail, the gravest first, once they were looked at.
+    pub(crate) checks: Option<Vec<Finding>>,
 }
 
 #[cfg(test)]
@@ -84,6 +87,7 @@ pub(crate) mod tests {
             devices: BTreeMap::new(),
             csi: None,
             mqtt_broker: None,
+            checks: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The node: the machine, and its Node object.
 
-pub(crate) mod cgroup_driver;
+pub(crate) mod checks;
 pub(crate) mod conditions;
 pub(crate) mod cpu_classes;
 mod csi_drivers;

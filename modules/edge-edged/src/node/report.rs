@@ -242,6 +242,7 @@ impl NodeReporter {
             devices,
             csi,
             mqtt_broker: deps.mqtt_broker.borrow().clone(),
+            checks: deps.checks.borrow().clone(),
         };
         let node = status::report(&deps.settings, &findings, known.as_ref(), &wall);
         let is_first = before.is_none();
