@@ -19,11 +19,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 /// What a test waits for a fact at the most.
-pub const LONG: Duration = Duration::from_secs(60);
-pub const LOOK_EVERY: Duration = Duration::from_millis(50);
-pub const NODE: &str = "edge-1";
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(crate) const NODE: &str = "edge-1";
 
-pub fn settings(folder: &Path, port: u16) -> Settings {
+pub(crate) fn settings(folder: &Path, port: u16) -> Settings {
     let mut settings = Settings::default();
     settings.database.data_source = folder.join("edgecore.db");
     let modules = &mut settings.modules;
@@ -42,7 +42,7 @@ pub fn settings(folder: &Path, port: u16) -> Settings {
 }
 
 /// A node whose cloud does not answer.
-pub async fn start(settings: &Settings, checks: Option<MachineChecks>) -> (EdgeCore, Store) {
+pub(crate) async fn start(settings: &Settings, checks: Option<MachineChecks>) -> (EdgeCore, Store) {
     let env = Env::real();
     let node = NodeName::parse(NODE).unwrap();
     let store = edge::open_store(settings, &node, &env).unwrap();
@@ -63,7 +63,10 @@ pub async fn start(settings: &Settings, checks: Option<MachineChecks>) -> (EdgeC
     (EdgeCore::start(settings, dependencies, env).await.unwrap(), store)
 }
 
-pub async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: String) -> (u16, String) {
+pub(crate) async fn answer(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: String,
+) -> (u16, String) {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     tokio::time::timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("an answer that ends").unwrap();
@@ -73,7 +76,7 @@ pub async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: St
 }
 
 /// At edgecore's own socket, once it is there.
-pub async fn at_socket(folder: &Path, method: &str, path: &str) -> (u16, String) {
+pub(crate) async fn at_socket(folder: &Path, method: &str, path: &str) -> (u16, String) {
     let connect = async {
         loop {
             match UnixStream::connect(folder.join("kubelet.sock")).await {
@@ -90,7 +93,7 @@ pub async fn at_socket(folder: &Path, method: &str, path: &str) -> (u16, String)
     .await
 }
 
-pub fn object(resource: &str, name: &str, object: &Value) -> Write {
+pub(crate) fn object(resource: &str, name: &str, object: &Value) -> Write {
     Write::PutObject {
         key: ObjectKey::new(resource, "shop", name),
         uid: format!("u-{name}"),
