@@ -21,7 +21,7 @@ const REASONS_MAX: usize = 1024;
 /// Conditions of the runtime that are told beside the decisive ones.
 const COMPLAINTS_MAX: usize = 16;
 /// A condition: type, whether it is True, reason, message.
-type Told = (String, bool, String, String);
+type ReportedCondition = (String, bool, String, String);
 
 /// The conditions of the runtime by which a node is ready, as a kubelet takes them (`updateRuntimeUp`); whatever else it tells is no
 /// matter of the node's.
@@ -99,7 +99,7 @@ fn observed(machine: &Machine) -> Vec<Observed> {
 
 /// A node that has its own broker alone has this condition only once there was something wrong: a condition that was reported does
 /// not go away by silence. Until EventBus has spoken the node repeats what it said last.
-fn mqtt_broker(now: Option<&BrokerReport>, before: Option<&Value>) -> Option<Told> {
+fn mqtt_broker(now: Option<&BrokerReport>, before: Option<&Value>) -> Option<ReportedCondition> {
     let said = said(before, MQTT_BROKER);
     match now {
         Some(now) if now.is_external || !now.is_usable || said.is_some() => {
@@ -112,7 +112,7 @@ fn mqtt_broker(now: Option<&BrokerReport>, before: Option<&Value>) -> Option<Tol
 
 /// As [`mqtt_broker`]: a machine on which no check has failed yet has no such condition, and until its checks were looked at the node repeats
 /// what it said last. Whatever it says, Ready is another matter: a check knows no pods.
-fn checks(now: Option<&[Finding]>, before: Option<&Value>) -> Option<Told> {
+fn checks(now: Option<&[Finding]>, before: Option<&Value>) -> Option<ReportedCondition> {
     let said = said(before, CHECKS);
     let Some(failing) = now else {
         // Of the run before the store has kept no words.
@@ -130,7 +130,7 @@ fn checks(now: Option<&[Finding]>, before: Option<&Value>) -> Option<Told> {
 }
 
 /// What the report before says of a condition.
-fn said(before: Option<&Value>, kind: &str) -> Option<Told> {
+fn said(before: Option<&Value>, kind: &str) -> Option<ReportedCondition> {
     let list = before?.pointer("/status/conditions")?.as_array()?;
     let old = list.iter().find(|old| old["type"] == kind)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
