@@ -42,6 +42,10 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Moment;
     /// Wall time. May be years off on a box without a battery: never decide a conflict by it.
     fn wall(&self) -> SystemTime;
+    /// What the machine's own clock says, right or wrong: for whoever judges that clock.
+    fn machine(&self) -> SystemTime {
+        self.wall()
+    }
     /// Completes after `pause`.
     fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()>;
     /// What it is now at the earliest, whatever the wall clock says: where it is judged what is still valid, time is the

@@ -16,6 +16,7 @@ use pki::{CurrentAuthorities, SubjectAltNames};
 
 use crate::addresses::{bind, ip};
 use crate::listeners::EnrolmentListener;
+use crate::start_checks;
 use crate::start_error::StartError;
 
 /// What a start has of them.
@@ -104,14 +105,10 @@ pub(crate) fn lives(hub: &Settings) -> AuthorityLives {
 
 /// How nodes' certificates are renewed by the settings, and where nodes are told that CloudCore is.
 pub(crate) fn renewal(hub: &Settings, authorities: CurrentAuthorities, doubt: ClockDoubt) -> RenewalSettings {
-    let is_elsewhere = |address: &&String| {
-        address.parse::<IpAddr>().is_ok_and(|ip| !ip.is_loopback() && !ip.is_unspecified())
-    };
-    let names = hub.dns_names.iter().filter(|name| !name.starts_with('*'));
     RenewalSettings {
         authorities,
         certificate_life: hub.edge_cert_signing_duration.0,
-        servers: hub.advertise_address.iter().filter(is_elsewhere).chain(names).cloned().collect(),
+        servers: start_checks::servers(hub),
         doubt,
     }
 }

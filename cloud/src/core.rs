@@ -14,7 +14,7 @@ use cloud_hub::{
     websocket_queue,
 };
 use cloud_router::{DoorSettings, PeerSettings};
-use cloud_stream::Checks;
+use cloud_stream::{Check, Checks};
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
 use kubewatch::{Budget, Interruptions, ReadAs};
 use nodecalls::NodeCalls;
@@ -30,6 +30,7 @@ use crate::kubelet_endpoint;
 use crate::listeners::{self, FallbackListener};
 use crate::monitor::{MonitorPorts, Watched};
 use crate::request_counts::RequestCounts;
+use crate::start_checks;
 use crate::start_error::StartError;
 use crate::start_pages::StartPages;
 use crate::topology::{self, Dependencies, RuleSettings};
@@ -118,7 +119,12 @@ impl CloudCore {
         let serving = kubelet_endpoint::serving(settings, &authorities, api.is_none())?;
         let peers = peers(settings, &identity, &authorities, &env)?;
         let rules = rules(&settings.modules.router, (&chain, &mut server), peers)?;
-        let watched = Watched { interruptions: interruptions.clone(), checks: Checks::default(), requests };
+        let (checks, clock_doubt) = (Checks::default(), doubt.clone());
+        if let Some(words) = start_checks::advertise_address(hub) {
+            checks.failed(Check::AdvertiseAddress, &words);
+            tracing::warn!(check = Check::AdvertiseAddress.name(), "check of this CloudCore fails: {words}");
+        }
+        let watched = Watched { interruptions: interruptions.clone(), checks, clock_doubt, requests };
         let frequency = u64::from(settings.modules.edge_controller.node_update_frequency);
         let door = rules.door.as_ref().map(DoorSettings::address);
         let (keeper_client, known) = (client.clone(), KnownCertificates::default());

@@ -19,6 +19,7 @@ mod monitor;
 mod process_metrics;
 mod request_counts;
 mod request_deadlines;
+mod start_checks;
 mod start_error;
 mod start_pages;
 pub mod topology;

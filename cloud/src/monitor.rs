@@ -9,6 +9,7 @@ use std::time::Duration;
 use beehive::{
     Actor, ActorState, Address, Clock, Context, Fault, HiveReport, Inspector, Liveness, Message, Metrics,
 };
+use cloud_hub::ClockDoubt;
 use cloud_stream::Checks;
 use http::{Method, Request, StatusCode};
 use https::{Answer, Event, Handler, Http, Limits, Peer, Port, Server, body};
@@ -134,8 +135,10 @@ impl Message for MonitorMsg {
 pub struct Watched {
     /// Which watches have broken off.
     pub interruptions: Interruptions,
-    /// What of the kubelet endpoints is found wrong.
+    /// What of this CloudCore's settings and of the kubelet endpoints is found wrong.
     pub checks: Checks,
+    /// Whether this machine's clock and the API server's are apart.
+    pub clock_doubt: ClockDoubt,
     /// How requests to the API server have ended.
     pub requests: RequestCounts,
 }
@@ -270,7 +273,8 @@ impl Pages {
     fn health(&self, report: &HiveReport) -> Answer {
         sick(report).unwrap_or_else(|| {
             let checks = self.watched.checks.said().into_iter().map(|check| format!("{check}\n"));
-            let said: String = self.broken_for(BROKEN_FOR).chain(checks).collect();
+            let clock = self.watched.clock_doubt.says(&*self.clock).map(|words| format!("Clock: {words}\n"));
+            let said: String = self.broken_for(BROKEN_FOR).chain(checks).chain(clock).collect();
             body::sentence(StatusCode::OK, format!("ok\n{said}"))
         })
     }

@@ -241,7 +241,17 @@ fn one_whose_clock_is_weeks_ahead_and_in_doubt_lets_its_nodes_in() {
         let client = saying_the_time(api.client());
         let env = Env::real().with_clock(Arc::new(Ahead(TokioClock::real())));
         let url = format!("https://{}", api.address());
-        let started = start_by(client.clone(), url, free_port(), env).await.unwrap();
+        let monitor = free_port();
+        let started = start_by(client.clone(), url, monitor, env).await.unwrap();
+        // Both faults are said by their names, with the cure, and are no reason to start anew.
+        let health = get(monitor, "/healthz").await;
+        assert!(health.starts_with("HTTP/1.1 200 "), "{health}");
+        for words in [
+            "Clock: this machine's clock and the API server's are 2",
+            "AdvertiseAddress: modules.cloudHub.advertiseAddress is 127.0.0.1 alone",
+        ] {
+            assert!(health.contains(words), "{words}: {health}");
+        }
         let shown = joined(&client, "edge-1").await;
         let port = started.link_address().unwrap().port();
         let connection = QuicDialer::new("127.0.0.1", port, &shown).unwrap().dial().await.unwrap();

@@ -57,6 +57,10 @@ impl Clock for KnownClock {
         if machine < self.made { self.earliest() } else { machine }
     }
 
+    fn machine(&self) -> SystemTime {
+        self.inner.machine()
+    }
+
     fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
         self.inner.sleep(pause)
     }
@@ -160,6 +164,7 @@ mod tests {
         let machine = machine(day(0));
         let clock = over(&machine);
         assert_eq!((clock.wall(), clock.earliest()), (day(20_000), day(20_000)));
+        assert_eq!(clock.machine(), day(0), "who judges the machine's clock is told what it says");
         clock.learn(day(20_100));
         clock.learn(day(20_050));
         assert_eq!((clock.wall(), clock.earliest()), (day(20_100), day(20_100)));

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use beehive::{Env, Hive};
 use config::edge::{DEFAULT_FILE, EdgeCore as Settings};
 use edge::{Dependencies, EdgeCore, Identity};
-use edge_edged::{CountedRuntime, torn_networks};
+use edge_edged::{CountedRuntime, MachineChecks, torn_networks};
 use edge_hub::network::KernelRoutes;
 use edge_hub::{Endpoints, NamedServers, NodeCertificates};
 use edge_taskmanager::NodePrograms;
@@ -108,6 +108,7 @@ async fn run(order: Order) -> Result<()> {
         certificates: Some((Rc::new(certificates), named)),
         network: Some(Rc::new(network)),
         programs: programs(&settings, &config),
+        checks: Some(MachineChecks::here(Arc::new(settings.clone()))),
         runtime: Arc::new(CountedRuntime::new(Arc::new(runtime), env.metrics(), env.clock())),
         store,
     };

@@ -28,7 +28,7 @@ use edge_containermanager::ContainerManager;
 use edge_csi::EdgeCsi;
 use edge_devicerules::DeviceRules;
 use edge_devicetwin::DeviceTwin;
-use edge_edged::Edged;
+use edge_edged::{Edged, MachineChecks};
 use edge_hub::network::Network;
 use edge_hub::{EdgeHub, Endpoints, NamedServers, NodeCertificates};
 use edge_metamanager::MetaManager;
@@ -121,6 +121,8 @@ pub struct Dependencies {
     pub store: Store,
     /// What jobs exchange edgecore with; `None`: they do not.
     pub programs: Option<NodePrograms>,
+    /// Looks at what of the machine stops pods; `None`: nobody does.
+    pub checks: Option<MachineChecks>,
 }
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
@@ -227,8 +229,17 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     dependencies: Dependencies,
     bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>, Address<EdgedMsg>) -> B + 'static,
 ) {
-    let Dependencies { node, common_name, endpoints, certificates, network, runtime, store, programs } =
-        dependencies;
+    let Dependencies {
+        node,
+        common_name,
+        endpoints,
+        certificates,
+        network,
+        runtime,
+        store,
+        programs,
+        checks,
+    } = dependencies;
     let modules = settings.modules.clone();
     let kept = store.clone();
     let has_services = modules.service_bus.enable;
@@ -276,6 +287,7 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
         Edged::new(pods.clone(), Arc::clone(&own_runtime), kept.clone(), meta)
             .mounting_by(csi)
             .with_containers(mailboxes.edged_to_containers.clone())
+            .checking(checks.clone())
     });
     let (kept, jobs) =
         (store.clone(), edge_taskmanager::Settings { enable: modules.task_manager.enable, programs });

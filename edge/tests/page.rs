@@ -1,93 +1,16 @@
 //! The node's page of a whole EdgeCore without a cloud and without a runtime: by `edgecore`'s own socket, and by its port.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod node_alone;
+
 use std::net::SocketAddr;
-use std::path::Path;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
 
 use beehive::Env;
-use beehive::link::PeerName;
-use beehive::link::memory::{NetworkPath, listen};
-use config::edge::EdgeCore as Settings;
 use contract::NodeName;
-use edge::{Dependencies, EdgeCore};
-use edge_store::{ObjectKey, Store, Write};
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
-/// What a test waits for a fact at the most.
-const LONG: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-const NODE: &str = "edge-1";
-
-fn settings(folder: &Path, port: u16) -> Settings {
-    let mut settings = Settings::default();
-    settings.database.data_source = folder.join("edgecore.db");
-    let modules = &mut settings.modules;
-    modules.edged.node_ip = "127.0.0.1".to_owned();
-    modules.edged.root_directory = folder.join("kubelet");
-    modules.edged.device_plugin_path = Default::default();
-    modules.edged.pod_resources_path = Default::default();
-    modules.edged.tailored_kubelet_config.pod_logs_dir = folder.join("logs");
-    modules.edged.tailored_kubelet_config.read_only_port = 0;
-    modules.edge_stream.socket = folder.join("kubelet.sock");
-    modules.edge_stream.token_file = folder.join("kubelet.token");
-    modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
-    modules.device_twin.dmi_sock_path = folder.to_owned();
-    (modules.edge_page.enable, modules.edge_page.port) = (true, port);
-    settings
-}
-
-/// A node whose cloud does not answer.
-async fn start(settings: &Settings) -> (EdgeCore, Store) {
-    let env = Env::real();
-    let node = NodeName::parse(NODE).unwrap();
-    let store = edge::open_store(settings, &node, &env).unwrap();
-    let (port, _cloud) = listen(PeerName::verified("cloud", "01"));
-    let dialer = Rc::new(port.dialer(PeerName::verified("system:node:edge-1", "02"), NetworkPath::new()));
-    let runtime = cri::Grpc::new("unix:///nowhere", "unix:///nowhere", Duration::from_secs(1)).unwrap();
-    let dependencies = Dependencies {
-        node,
-        common_name: "system:node:edge-1".to_owned(),
-        endpoints: dialer.into(),
-        certificates: None,
-        network: None,
-        runtime: Arc::new(runtime),
-        store: store.clone(),
-        programs: None,
-    };
-    (EdgeCore::start(settings, dependencies, env).await.unwrap(), store)
-}
-
-async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: String) -> (u16, String) {
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut bytes = Vec::new();
-    tokio::time::timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("an answer that ends").unwrap();
-    let text = String::from_utf8(bytes).unwrap();
-    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    (status, text)
-}
-
-/// At edgecore's own socket, once it is there.
-async fn at_socket(folder: &Path, method: &str, path: &str) -> (u16, String) {
-    let connect = async {
-        loop {
-            match UnixStream::connect(folder.join("kubelet.sock")).await {
-                Ok(stream) => return stream,
-                Err(_) => tokio::time::sleep(LOOK_EVERY).await,
-            }
-        }
-    };
-    let stream = tokio::time::timeout(LONG, connect).await.expect("the socket");
-    answer(
-        stream,
-        format!("{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
-    )
-    .await
-}
+use node_alone::{LONG, LOOK_EVERY, NODE, answer, at_socket, object, settings, start};
 
 async fn at_port(address: SocketAddr, path: &str, cookie: &str) -> (u16, String) {
     let stream = TcpStream::connect(address).await.unwrap();
@@ -98,16 +21,6 @@ async fn at_port(address: SocketAddr, path: &str, cookie: &str) -> (u16, String)
 fn header<'a>(text: &'a str, name: &str) -> &'a str {
     let mut lines = text.lines().filter_map(|line| line.split_once(": "));
     lines.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value).unwrap_or_default()
-}
-
-fn object(resource: &str, name: &str, object: &Value) -> Write {
-    Write::PutObject {
-        key: ObjectKey::new(resource, "shop", name),
-        uid: format!("u-{name}"),
-        content_hash: "1".to_owned(),
-        resource_version: "1".to_owned(),
-        json: object.to_string().into_bytes(),
-    }
 }
 
 #[test]
@@ -132,7 +45,7 @@ fn a_node_that_is_cut_off_shows_what_it_has_and_only_to_who_may_see_it() {
             ];
             store.commit(kept).await.unwrap();
         }
-        let (core, _store) = start(&settings).await;
+        let (core, _store) = start(&settings, None).await;
         let shows = async {
             loop {
                 let (status, text) = at_socket(folder.path(), "GET", "/page.json").await;
@@ -185,7 +98,7 @@ fn a_page_that_is_off_is_said_at_the_socket_and_listens_nowhere() {
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut settings = settings(folder.path(), address.port());
         settings.modules.edge_page.enable = false;
-        let (core, _store) = start(&settings).await;
+        let (core, _store) = start(&settings, None).await;
         for (method, path) in [("POST", "/api/v1/page/invitation"), ("GET", "/page.json")] {
             let (status, text) = at_socket(folder.path(), method, path).await;
             assert!(status == 404 && text.contains("modules.edgePage.enable: true"), "{text}");

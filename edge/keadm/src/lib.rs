@@ -12,7 +12,6 @@ mod debug;
 mod device_method;
 mod endpoints;
 mod files;
-mod finding;
 mod https;
 mod kube_client;
 mod kubeedge;

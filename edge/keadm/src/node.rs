@@ -67,7 +67,7 @@ pub struct Join {
 /// A sentence with the cure. No file is left behind then, and the name is given back where the cloud had given it.
 pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     let plan = Enrolment::plan(order, EdgeCore::default(), say)?;
-    check::before_join(&plan.settings, &Env::real(), say).await;
+    check::before_join(&plan.settings, check::Joins::Anew, &Env::real(), say).await;
     plan.enrol(say).await?;
     say(format!(
         "node `{}` has joined; start edgecore: `systemctl enable --now edgecore`, or where systemd is not `edgecore --config {}`",

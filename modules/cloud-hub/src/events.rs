@@ -114,7 +114,7 @@ pub(crate) fn authority_unread(env: &Env, reason: &str) {
 /// This machine's clock and the API server's are apart.
 pub(crate) fn clock_doubted(env: &Env, reason: &str) {
     env.count("cloudhub_clock_doubted");
-    tracing::error!(reason, "certificates are not signed by a clock that is in doubt");
+    tracing::error!(check = "Clock", reason, "certificates are not signed by a clock that is in doubt");
 }
 
 /// CloudCore shows a new certificate.

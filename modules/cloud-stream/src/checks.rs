@@ -1,4 +1,4 @@
-//! Named checks of the kubelet endpoints: what is wrong and what cures it, for `/healthz` and `/metrics`.
+//! Named checks of CloudCore, most of them of the kubelet endpoints: what is wrong and what cures it, for `/healthz` and `/metrics`.
 //!
 //! None of them is a reason to start CloudCore anew: the links go on, and a new one would find the same.
 
@@ -14,16 +14,20 @@ pub enum Check {
     KubeletEndpointCertificate,
     /// Whether the API server reaches the ports.
     KubeletEndpointReachable,
+    /// Whether the addresses of the settings lead nodes on other machines here.
+    AdvertiseAddress,
 }
 
 impl Check {
-    const ALL: [Check; 2] = [Check::KubeletEndpointCertificate, Check::KubeletEndpointReachable];
+    const ALL: [Check; 3] =
+        [Check::KubeletEndpointCertificate, Check::KubeletEndpointReachable, Check::AdvertiseAddress];
 
     /// Its name, in the form of a Node's conditions.
     pub fn name(self) -> &'static str {
         match self {
             Check::KubeletEndpointCertificate => "KubeletEndpointCertificate",
             Check::KubeletEndpointReachable => "KubeletEndpointReachable",
+            Check::AdvertiseAddress => "AdvertiseAddress",
         }
     }
 }
@@ -39,7 +43,7 @@ impl Checks {
     }
 
     /// Something is. Answers whether that is news.
-    pub(crate) fn failed(&self, check: Check, what: &str) -> bool {
+    pub fn failed(&self, check: Check, what: &str) -> bool {
         let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(check, what.to_owned());
         before.as_deref() != Some(what)
     }
@@ -72,7 +76,7 @@ mod tests {
         assert!(!checks.failed(Check::KubeletEndpointReachable, "a timeout: open the port"), "no news");
         assert_eq!(checks.said(), ["KubeletEndpointReachable: a timeout: open the port"]);
         let values: Vec<f64> = checks.samples().iter().map(|sample| sample.value).collect();
-        assert_eq!(values, [0.0, 1.0]);
+        assert_eq!(values, [0.0, 1.0, 0.0]);
         assert!(checks.passed(Check::KubeletEndpointReachable));
         assert!(!checks.passed(Check::KubeletEndpointReachable));
         assert_eq!(checks.said(), [] as [&str; 0]);

@@ -41,10 +41,13 @@ pub const ALL_RESTARTING: &str = "AllContainersRestarting";
 /// Whether devices and applications of the node have their MQTT broker, see [`crate::eventbus::BrokerReport`].
 pub const MQTT_BROKER: &str = "kubehive.io/MqttBroker";
 
-/// The types of conditions that a node reports of itself: a kubelet's, and [`MQTT_BROKER`]. `NetworkUnavailable` and
+/// Whether the checks of the node's machine pass that stop pods, or the node: the reason is the gravest one's name, the message its cure.
+pub const CHECKS: &str = "kubehive.io/Checks";
+
+/// The types of conditions that a node reports of itself: a kubelet's, [`MQTT_BROKER`] and [`CHECKS`]. `NetworkUnavailable` and
 /// `kubehive.io/Synced` are others' to say.
-pub const NODE_CONDITIONS: [&str; 5] =
-    ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", MQTT_BROKER];
+pub const NODE_CONDITIONS: [&str; 6] =
+    ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", MQTT_BROKER, CHECKS];
 
 /// The condition that names the fields of a pod that have no effect on its node.
 pub const FIELDS_NOT_HONOURED: &str = "kubehive.io/FieldsNotHonoured";

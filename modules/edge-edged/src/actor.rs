@@ -23,6 +23,7 @@ use crate::eviction::actor::{EVICTION_MANAGER, EvictionManager};
 use crate::images::collector::{IMAGE_COLLECTOR, ImageCollector};
 use crate::images::pull;
 use crate::logs::actor::{LOG_MANAGER, LogManager};
+use crate::node::checks::{self, MachineChecks};
 use crate::node::node_events;
 use crate::node::report::NodeReporter;
 use crate::node::status;
@@ -99,6 +100,8 @@ pub struct Edged {
     pub(crate) told_active: Option<(bool, BTreeMap<String, ActivePod>)>,
     /// No pod may be scheduled to the node, as was seen last.
     is_cordoned: bool,
+    /// The machine's checks; `None`: nobody looks.
+    checks: Option<MachineChecks>,
 }
 
 impl Edged {
@@ -138,6 +141,7 @@ impl Edged {
             told_held: BTreeMap::new(),
             told_active: None,
             is_cordoned: false,
+            checks: None,
         }
     }
 
@@ -146,6 +150,12 @@ impl Edged {
     pub fn with_containers(mut self, containers: Address<ContainerManagerMsg>) -> Self {
         self.containers = Some(containers);
         self
+    }
+
+    /// With looks at what of the machine stops pods, which the log and a condition of the Node then say; without it nobody looks.
+    #[must_use]
+    pub fn checking(self, checks: Option<MachineChecks>) -> Self {
+        Edged { checks, ..self }
     }
 
     /// With EdgeCsi, which must allow asking, for volumes of CSI drivers.
@@ -206,6 +216,9 @@ impl Actor for Edged {
             deps: Rc::clone(&deps),
         };
         cx.spawn(pleg.run());
+        if let Some(of_machine) = self.checks.clone() {
+            cx.spawn(checks::look_for_ever(of_machine, Rc::clone(&deps)));
+        }
         cx.every(self.settings.report_node_every, || EdgedMsg::Tick);
         for event in self.store.found() {
             deps.node_event(event.kind, event.reason, &event.message);

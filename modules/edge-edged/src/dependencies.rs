@@ -19,6 +19,7 @@ use contract::ids::PODS;
 use contract::metamanager::MetaMsg;
 use contract::{ObjectKey, UpReport, traced};
 use cri::Runtime;
+use nodechecks::Finding;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
@@ -87,6 +88,8 @@ pub(crate) struct Dependencies {
     pub(crate) csi_volumes: RefCell<Option<CsiVolumes>>,
     /// Whether the MQTT brokers can be used, once EventBus has said.
     pub(crate) mqtt_broker: RefCell<Option<BrokerReport>>,
+    /// The checks of the machine that fail, once they were looked at.
+    pub(crate) checks: RefCell<Option<Vec<Finding>>>,
     pub(crate) env: Env,
     /// Of the names in checks of pods.
     pub(crate) lookups: Lookups,
@@ -153,7 +156,7 @@ impl Dependencies {
         let (pulling, image_uses, images_wanted, image_records) = Default::default();
         let (images_mount, active_pods, static_pods, shortages, said) = Default::default();
         let (shutting_down, (containers, devices, measured)) = (Cell::new(false), Default::default());
-        let (csi, csi_volumes, mqtt_broker) = Default::default();
+        let (csi, csi_volumes, mqtt_broker, checks) = Default::default();
         let counts = KubeletMetrics::new(env.metrics());
         Dependencies {
             settings,
@@ -164,6 +167,7 @@ impl Dependencies {
             csi,
             csi_volumes,
             mqtt_broker,
+            checks,
             env,
             lookups: Lookups::at_most(LOOKUPS_AT_ONCE),
             ids,

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use beehive::Env;
+use nodechecks::Finding;
 
 use crate::pod::id::PodId;
 
@@ -258,4 +259,16 @@ pub(crate) fn static_pods_unwatched(env: &Env, error: &std::io::Error) {
 pub(crate) fn pod_evicted(env: &Env, pod: &PodId, message: &str) {
     env.count("edged_pods_evicted");
     tracing::warn!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, message, "pod is evicted");
+}
+
+/// A check of the machine fails that did not, or for another reason. The node's condition `kubehive.io/Checks` says it, too.
+pub(crate) fn check_failed(env: &Env, finding: &Finding) {
+    env.count("edged_checks_failed");
+    tracing::warn!(check = finding.check, "check of this machine fails: {}", finding.says);
+}
+
+/// A check of the machine failed, and does so no more.
+pub(crate) fn check_passed(env: &Env, check: &str) {
+    env.count("edged_checks_passed_again");
+    tracing::info!(check, "check of this machine passes again");
 }

@@ -11,8 +11,8 @@
 //! [`contract::edged::EdgedMsg`]: nudges to reconcile with the store or the runtime, what its pods' workers say of their
 //! pods' ends, and its own timer.
 //! # Tells
-//! The outbox of the store: pod statuses, ends of pods, events, the node. MetaManager: that the outbox grew, that
-//! Edged makes progress, and which tokens pods need.
+//! The outbox of the store: pod statuses, ends of pods, events, the node, with what the checks of its machine find
+//! (`nodechecks`). MetaManager: that the outbox grew, that Edged makes progress, and which tokens pods need.
 //! # Keeps across a restart
 //! Service account tokens and what was reported of each pod, in the store. All else is there already: what should be is
 //! in the store, what is is in the runtime. Containers that run are taken over without being touched, and are as started
@@ -58,7 +58,7 @@ mod volume_stats;
 mod volumes;
 
 pub use actor::Edged;
-pub use node::cgroup_driver::mismatch as cgroup_driver_mismatch;
+pub use node::checks::MachineChecks;
 pub use pod::worker::POD_WORKER;
 pub use runs::{begin_run, end_run};
 pub use runtime::counted::CountedRuntime;

@@ -16,6 +16,7 @@ use contract::ids::{
 use contract::{TokenGrant, UpReport, rows};
 use edge_store::{Class, ObjectVersion, Opened, OutboxQueue, Store, StoreError, Table, Write};
 use k8s_openapi::api::core::v1::{Service, Taint};
+use nodechecks::daemon_sets;
 use serde_json::Value;
 
 use crate::error::ParseError;
@@ -169,6 +170,13 @@ impl EdgedStore {
     pub(crate) fn services(&self, namespace: &str) -> Result<Vec<Service>, StoreError> {
         let found = self.store.list_objects(SERVICES, Some(namespace))?.into_iter();
         Ok(found.filter_map(|object| typed_json::read(&object.json).ok()).collect())
+    }
+
+    /// The daemon sets that have pods here, by namespace and name; none while the store cannot be read, which says so by itself.
+    pub(crate) fn daemon_sets(&self) -> Vec<(String, String)> {
+        let pods = self.store.list_objects(PODS, None).unwrap_or_default().into_iter();
+        let read = pods.filter_map(|pod| serde_json::from_slice::<Value>(&pod.json).ok());
+        read.flat_map(|pod| daemon_sets::of_pod(&pod)).collect()
     }
 
     /// The node's own object, when the cloud has sent it.

@@ -215,6 +215,7 @@ impl Node {
             certificates,
             network: None,
             programs: self.programs.clone(),
+            checks: None,
             runtime: Arc::clone(&self.runtime),
             store,
         };

@@ -375,6 +375,7 @@ impl World {
             certificates: None,
             network: None,
             programs: None,
+            checks: None,
             runtime: Arc::new(node.runtime.clone()),
             store: store.clone(),
         };

@@ -10,6 +10,13 @@ use crate::objects::{condition, outbox, text};
 /// What a node reports, read from its store at each look.
 pub struct Reports<'a>(pub(crate) &'a Store);
 
+impl<'a> Reports<'a> {
+    /// Those of whose store this is.
+    pub fn of(store: &'a Store) -> Self {
+        Reports(store)
+    }
+}
+
 impl Reports<'_> {
     /// Everything in the outbox, the oldest first.
     pub fn all(&self) -> Vec<UpReport> {

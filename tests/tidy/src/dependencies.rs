@@ -4,7 +4,7 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 29] = [
+const SHARED: [(&str, &str); 30] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
     ("buildinfo", "which version and commit a program is of"),
     ("contract", "the words of the mailboxes"),
@@ -21,6 +21,7 @@ const SHARED: [(&str, &str); 29] = [
     ("kubewatch", "caches that the cloud's controllers read"),
     ("mountinfo", "the kernel's table of mounts"),
     ("nodecalls", "HTTP over a node's byte streams, for whoever serves it"),
+    ("nodechecks", "what stops a machine from being a node, pure but for the look at it"),
     ("noderegistry", "whose a Node is, and the objects where it stands"),
     ("nodeupgrade", "how a node's programs are exchanged, outside of edgecore"),
     ("otlp", "the messages of traces and metrics"),

@@ -9,6 +9,7 @@ use clap::Args;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
+use nodechecks::Grade;
 use serde_json::Value;
 
 use super::applier::{Applier, named};
@@ -16,7 +17,6 @@ use super::capabilities::Cluster;
 use super::chart_args::ChartArgs;
 use super::preflight::{self, Checked, Landing};
 use super::{definitions, found, manifest, rollout};
-use crate::finding::Grade;
 
 /// `keadm init`.
 #[derive(Debug, Args)]
@@ -251,8 +251,9 @@ fn next(address: &str, values: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use nodechecks::Finding;
+
     use super::*;
-    use crate::finding::Finding;
     use serde_json::json;
 
     #[test]

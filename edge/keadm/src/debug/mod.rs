@@ -1,13 +1,14 @@
 //! `keadm debug`: KubeEdge's verbs for a node that is not as it should be, with or without edgecore, with or without the cloud.
 //!
-//! What is found of a machine is decided by pure functions from what was read (`check`, `diagnose`); what is read is read below one root
-//! (`host`), or asked with a bound on the wait.
+//! What is found is decided by pure functions from what was read (`check`, `diagnose`). What is looked at of a machine alone is in `nodechecks`, since a
+//! running edgecore looks at it as well.
 
 pub(crate) mod check;
 mod collect;
 mod diagnose;
 mod get;
-mod host;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use anyhow::Result;
 use beehive::Env;

@@ -19,6 +19,7 @@ use edge_store::{KubeEdgeRows, Options, Store, StoreError, Write};
 pub use self::service::Machine;
 use self::service::{Exchanged, UNIT, UnitState};
 use crate::config_location::ConfigLocation;
+use crate::debug::check;
 use crate::files::{is_there, write};
 use crate::node::{self, Enrolment, Join};
 
@@ -90,6 +91,7 @@ pub async fn join_from_kubeedge(
         say(format!("taken over from {}: {}", from.display(), found.carried.join(", ")));
     }
     let before = look(machine, &order, env).await?;
+    check::before_join(&plan.settings, check::Joins::FromKubeEdge, env, say).await;
     if before.is_active && !before.is_ours {
         machine.stop().await?;
         say(format!("stopped {UNIT} of KubeEdge"));

@@ -97,7 +97,7 @@ impl Edge {
         assert!(compiled.unwrap().success());
         let yaml = format!(
             "apiVersion: edgecore.config.kubeedge.io/v1alpha2\nkind: EdgeCore\ndatabase: {{aliasName: default, driverName: sqlite3, dataSource: {db}}}\n\
-             modules:\n  edged:\n    hostnameOverride: edge-1\n    nodeLabels: {{hall: '3'}}\n    tailoredKubeletConfig: {{cgroupDriver: systemd}}\n  \
+             modules:\n  edged:\n    hostnameOverride: edge-1\n    nodeLabels: {{hall: '3'}}\n    tailoredKubeletConfig: {{cgroupDriver: systemd, containerRuntimeEndpoint: 'unix:///nowhere/containerd.sock'}}\n  \
              edgeHub:\n    httpServer: https://old.example:10002\n    websocket: {{enable: true, server: 'old.example:10000'}}\n  \
              deviceTwin: {{dmiSockPath: {shared}}}\n  dbTest: {{enable: true}}\n",
             db = edge.database().display(),

@@ -86,6 +86,16 @@ async fn a_node_moves_over_with_all_that_it_holds_and_back_as_it_was() {
     ] {
         assert!(all.contains(words), "{words}: {all}");
     }
+    // The machine was looked at before anything was stopped: no runtime is there, which is said, and the node moves all the same.
+    let at = |words: &str| {
+        said.iter().position(|line| line.contains(words)).unwrap_or_else(|| panic!("{words}: {all}"))
+    };
+    assert!(
+        at("FAIL    RuntimeEndpoint: nobody answers at unix:///nowhere/containerd.sock")
+            < at("stopped edgecore")
+    );
+    assert!(at("while KubeEdge's edgecore runs: Leftovers") < at("stopped edgecore"));
+    assert!(!all.contains("FAIL    Leftovers") && !all.contains("WARNING Leftovers"), "{all}");
     // KubeEdge's files are as they were, its unit has made room, and nothing in the open is left.
     assert_eq!(edge.of_kubeedge(), before);
     assert_eq!(fs::read_to_string(edge.at("units/edgecore.service.kubeedge")).unwrap(), KUBEEDGES_UNIT);

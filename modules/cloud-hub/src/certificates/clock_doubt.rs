@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use beehive::{Clock, Moment};
 
+use crate::error::SecretError;
+
 /// 1 h that this machine's clock and the API server's may be apart: certificates begin an hour before they are signed.
 const CLOCKS_APART: Duration = Duration::from_secs(3600);
 
@@ -57,6 +59,12 @@ impl ClockDoubt {
     /// Whether it is in doubt.
     pub(crate) fn is(&self, clock: &dyn Clock) -> bool {
         self.apart(clock).is_none_or(|apart| apart > CLOCKS_APART)
+    }
+
+    /// What people are told of it, once it was compared: how far both are apart, and the cure.
+    pub fn says(&self, clock: &dyn Clock) -> Option<String> {
+        let apart = self.apart(clock).filter(|apart| *apart > CLOCKS_APART)?;
+        Some(SecretError::Clock { seconds: apart.as_secs() }.to_string())
     }
 
     /// By which time it is judged whether a node's certificate has ended: this machine's clock, and while that is in doubt the one of both that

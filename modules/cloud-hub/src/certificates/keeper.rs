@@ -11,7 +11,6 @@ use pki::{CurrentAuthorities, validity_of};
 use super::clock_doubt::ClockDoubt;
 use super::rotation::AuthorityLives;
 use super::server_certificate::ServerCertificate;
-use crate::error::SecretError;
 use crate::events;
 use crate::store::SecretStore;
 
@@ -88,8 +87,7 @@ impl CertificateKeeper {
         let clock = cx.env().clock();
         let is_doubt = doubt.is(&*clock);
         if is_doubt && !self.is_doubt_said {
-            let apart = doubt.apart(&*clock).unwrap_or_default();
-            events::clock_doubted(cx.env(), &SecretError::Clock { seconds: apart.as_secs() }.to_string());
+            events::clock_doubted(cx.env(), &doubt.says(&*clock).unwrap_or_default());
         } else if !is_doubt && self.is_doubt_said {
             tracing::info!("this machine's clock and the API server's agree again");
         }

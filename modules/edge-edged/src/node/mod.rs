@@ -1,8 +1,10 @@
 //! The node: the machine, and its Node object.
 
-pub(crate) mod cgroup_driver;
+pub(crate) mod checks;
+pub(crate) mod conditions;
 pub(crate) mod cpu_classes;
 mod csi_drivers;
+pub(crate) mod findings;
 pub(crate) mod machine;
 pub(crate) mod node_events;
 pub(crate) mod report;

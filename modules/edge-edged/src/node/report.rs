@@ -16,10 +16,11 @@ use crate::error::StepError;
 use crate::events;
 use crate::node::cpu_classes;
 use crate::node::csi_drivers::DriversSeen;
+use crate::node::findings::Findings;
 use crate::node::machine::{self, Machine};
 use crate::node::node_events;
 use crate::node::runtime_driver;
-use crate::node::status::{self, Findings};
+use crate::node::{conditions, status};
 use crate::runtime::bounds::NodeLimits;
 use crate::runtime::cgroup;
 use crate::runtime::dns::{self, NodeDns};
@@ -177,7 +178,7 @@ impl NodeReporter {
 
     /// Says once what the runtime has to say against itself.
     fn log_complaints(&self, env: &Env, status: &RuntimeStatus) {
-        let complaints = status::complaints(status);
+        let complaints = conditions::complaints(status);
         for complaint in complaints.difference(&self.complaints.borrow()) {
             events::runtime_complains(env, complaint);
         }
@@ -243,6 +244,7 @@ impl NodeReporter {
             devices,
             csi,
             mqtt_broker: deps.mqtt_broker.borrow().clone(),
+            checks: deps.checks.borrow().clone(),
         };
         let node = status::report(&deps.settings, &findings, known.as_ref(), &wall);
         let is_first = before.is_none();

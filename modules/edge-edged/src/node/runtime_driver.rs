@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use cri::v1::CgroupDriver;
+use nodechecks::cgroup_driver_mismatch;
 
 use crate::dependencies::Dependencies;
 use crate::events;
-use crate::node::cgroup_driver;
 
 /// 10 s: a runtime that works says it at once.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ pub(crate) async fn ask(deps: &Dependencies) -> Option<CgroupDriver> {
     let driver = said.and_then(Result::ok).flatten();
     let before = std::mem::replace(&mut deps.node.borrow_mut().cgroup_driver, driver);
     if before.is_none()
-        && let Some(what) = cgroup_driver::mismatch(deps.settings.cgroup_driver, driver)
+        && let Some(what) = cgroup_driver_mismatch(deps.settings.cgroup_driver, driver)
     {
         events::cgroup_driver_mismatch(&deps.env, &what);
     }

@@ -11,7 +11,7 @@ use crate::dependencies::{Dependencies, blocking};
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::{folders, layout};
 use crate::error::StepError;
-use crate::node::{cgroup_driver, cpu_classes, runtime_driver};
+use crate::node::{cpu_classes, runtime_driver};
 use crate::pod::dynamic_resources;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
@@ -45,7 +45,7 @@ async fn make(deps: &Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) -> Res
         return Err(StepError::DynamicResources(why));
     }
     let driver = runtime_driver::ask(deps).await;
-    if let Some(what) = cgroup_driver::mismatch(deps.settings.cgroup_driver, driver) {
+    if let Some(what) = nodechecks::cgroup_driver_mismatch(deps.settings.cgroup_driver, driver) {
         return Err(StepError::Missing(what));
     }
     let dns = deps.node.borrow().dns.clone();

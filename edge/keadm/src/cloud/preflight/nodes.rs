@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use contract::ids::EDGE_LABEL;
 use k8s_openapi::api::core::v1::{Node, Pod};
-
-use crate::finding::Finding;
+use nodechecks::Finding;
 
 /// What a check says that is about CloudCore's pods where there are to be none.
 pub(crate) const NO_PODS: &str = "no pod is asked for";
@@ -97,9 +96,10 @@ pub(crate) fn cloud_provider(nodes: &[Node]) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use nodechecks::Grade;
+
     use super::*;
-    use crate::finding::Grade;
-    use crate::finding::tests::grade;
+    use crate::debug::testing::grade;
     use serde_json::{Value, json};
 
     #[test]

@@ -2,11 +2,11 @@
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use nodechecks::Finding;
 use serde_json::Value;
 
 use super::nodes::NO_PODS;
 use crate::cloud::found::FoundCloudCore;
-use crate::finding::Finding;
 
 /// Pod Security's levels, the strictest first.
 const LEVELS: [&str; 3] = ["restricted", "baseline", "privileged"];
@@ -235,9 +235,10 @@ pub(crate) fn advertised(values: &Value) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use nodechecks::Grade;
+
     use super::*;
-    use crate::finding::Grade;
-    use crate::finding::tests::grade;
+    use crate::debug::testing::grade;
     use serde_json::json;
 
     #[test]

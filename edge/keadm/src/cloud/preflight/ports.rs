@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
+use nodechecks::Finding;
 use serde_json::Value;
-
-use crate::finding::Finding;
 
 /// The NodePorts that Kubernetes gives out, where nobody has said otherwise.
 const NODE_PORTS: std::ops::RangeInclusive<i64> = 30_000..=32_767;
@@ -184,9 +183,10 @@ fn cure(
 
 #[cfg(test)]
 mod tests {
+    use nodechecks::Grade;
+
     use super::*;
-    use crate::finding::Grade;
-    use crate::finding::tests::grade;
+    use crate::debug::testing::grade;
     use serde_json::json;
 
     fn rendered(values: Value) -> Vec<Value> {

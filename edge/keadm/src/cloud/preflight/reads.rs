@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::{Api, ListParams, PostParams};
+use nodechecks::Finding;
 use serde_json::{Value, json};
 
 use super::daemon_sets::{Landing, landing};
@@ -14,7 +15,6 @@ use super::{nodes as machines, plan, ports};
 use crate::cloud::capabilities::Cluster;
 use crate::cloud::definitions::name_of;
 use crate::cloud::found::{self, FoundCloudCore};
-use crate::finding::Finding;
 
 /// By which labels pods of CoreDNS are found.
 const DNS_SELECTORS: [&str; 2] = ["k8s-app=kube-dns", "app=coredns"];

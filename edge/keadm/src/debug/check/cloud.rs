@@ -12,14 +12,14 @@ use beehive::link::tls::Credentials;
 use config::edge::EdgeCore;
 use config::parse_host_port;
 use edge_hub::StoredIdentity;
+use nodechecks::Finding;
+use nodechecks::clock::{CLOCK, time};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::identity::{CLOCK, time};
 use super::names;
-use crate::finding::Finding;
 use crate::store::plain;
 
 const PORTS: &str = "CloudCore";

@@ -6,30 +6,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::edge::EdgeCore;
 use edge_hub::{IdentityFiles, StoredIdentity};
+use nodechecks::Finding;
+use nodechecks::clock::{self, time};
 use pki::JoinToken;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use crate::finding::Finding;
-
 const CONFIGURATION: &str = "Configuration";
 const CERTIFICATE: &str = "NodeCertificate";
 const TOKEN: &str = "Token";
-/// The clock of this machine.
-pub(super) const CLOCK: &str = "Clock";
 /// So many sentences of a file's defects are shown.
 const DEFECTS_MAX: usize = 20;
 /// 4,000 letters of what is wrong with a file are shown.
 const WORDS_MAX: usize = 4000;
 /// 1 MiB of a file that is wrong is read again.
 const BROKEN_MAX: u64 = 1 << 20;
-
-/// A time for people.
-pub(super) fn time(at: SystemTime) -> String {
-    let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let time = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    time.map_or_else(|| "a time beyond all calendars".to_owned(), |time| time.to_string())
-}
 
 /// The settings of `edgecore.yaml`, or the defaults; and what is to be said of the file.
 pub(crate) fn configuration(file: &Path) -> (EdgeCore, bool, Finding) {
@@ -140,18 +131,7 @@ pub(super) fn certificate(
             "it is of the node `{name}`, and modules.edged.hostnameOverride is `{told}`: write that name there, or {again}"
         ));
     }
-    let mut findings = Vec::new();
-    if now < validity.not_before {
-        findings.push(Finding::failed(
-            CLOCK,
-            format!(
-                "it says {}, and this node's certificate began at {}: the clock is behind; set it (`timedatectl set-ntp true`, or `date -s`). The link is \
-                 made all the same, and logs and pods have wrong times",
-                time(now),
-                time(validity.not_before)
-            ),
-        ));
-    }
+    let mut findings: Vec<Finding> = clock::behind(now, validity.not_before).into_iter().collect();
     let until = time(validity.not_after);
     let left = validity.not_after.duration_since(now).ok();
     findings.push(match left {
@@ -207,21 +187,6 @@ pub(super) fn token(read: Result<String, String>, now: SystemTime) -> (Finding, 
     (found, Some(token))
 }
 
-/// The clock by itself: no machine runs a program before it was made.
-pub(super) fn clock(now: SystemTime) -> Option<Finding> {
-    let made = UNIX_EPOCH + Duration::from_secs(pki::MADE_AT_UNIX);
-    (now < made).then(|| {
-        Finding::failed(
-            CLOCK,
-            format!(
-                "it says {}, before this program was made: set it (`timedatectl set-ntp true`, or `date -s`), and let something keep it; a board without a \
-                 battery begins there with each boot",
-                time(now)
-            ),
-        )
-    })
-}
-
 /// Those of the files that `join` writes which are there.
 pub(crate) fn written(settings: &EdgeCore, config: &Path) -> Vec<PathBuf> {
     let hub = &settings.modules.edge_hub;
@@ -232,11 +197,11 @@ pub(crate) fn written(settings: &EdgeCore, config: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use nodechecks::Grade::{Failed, Passed, Warned};
     use pki::{Authority, NodeRequest, TokenKey};
 
     use super::*;
-    use crate::finding::Grade::{Failed, Passed, Warned};
-    use crate::finding::tests::grade;
+    use crate::debug::testing::grade;
 
     const DAY: Duration = Duration::from_secs(86_400);
 
@@ -291,12 +256,6 @@ mod tests {
         grade(&token(Ok(good[1..].to_owned()), now()).0, Failed, "paste it whole");
         grade(&token(Ok(mint(1_999_999_999, None)), now()).0, Failed, "print a new one");
         grade(&token(Err("no such file".to_owned()), now()).0, Failed, "no such file");
-    }
-
-    #[test]
-    fn a_clock_before_the_program_is_behind() {
-        grade(&clock(UNIX_EPOCH).unwrap(), Failed, "1970-01-01");
-        assert_eq!(clock(now()), None);
     }
 
     /// The file is really wrong.

@@ -4,39 +4,33 @@
 mod cloud;
 mod dns_query;
 mod identity;
-mod leftovers;
-mod machine;
 mod names;
 mod ping;
-mod ports;
-mod runtime;
+mod store;
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
-use beehive::{Env, Thread};
+use beehive::Env;
 use clap::{Args, ValueEnum};
 use config::edge::{DEFAULT_PATH, EdgeCore};
 use config::parse_host_port;
 use edge_hub::StoredIdentity;
 use edge_store::StoreInspector;
+use nodechecks::leftovers::{self, Remains};
+use nodechecks::{
+    Beside, Finding, Grade, Host, address, clock, daemon_sets, machine, of_machine, ports, resolver, runtime,
+    silent,
+};
 use serde_json::Value;
-use tokio::sync::oneshot;
 
-use super::host::Host;
 use crate::config_location;
-use crate::finding::{Finding, Grade};
 
 pub(crate) use identity::{configuration, identity_files, written};
-pub(crate) use leftovers::store;
-pub(crate) use machine::{disks, folders};
-pub(crate) use ports::{Listener, listeners};
-pub(crate) use runtime::client as runtime_client;
+pub(crate) use store::store;
 
-/// 8 s for what this machine alone is asked: a disk that does not answer holds up nobody for longer.
-const LOCAL_WITHIN: Duration = Duration::from_secs(8);
 /// 9 s for what goes over a wire or to the runtime: each part has less.
 const ALL_WITHIN: Duration = Duration::from_secs(9);
 /// 200 ms over which it is seen how busy the processors are.
@@ -194,7 +188,10 @@ pub(crate) async fn findings(topic: Topic, with: &CheckWith, host: &Host, env: &
     let stat = host.text("/proc/stat");
     let local = {
         let (host, settings, config) = (host.clone(), settings.clone(), with.config.clone());
-        on_a_thread(move || Local::look(topic, &host, &settings, &config, has_joined, now), env)
+        async move {
+            let look = move || Local::look(topic, &host, &settings, &config, has_joined, now);
+            Beside::default().look(look, env).await
+        }
     };
     let targets = told.targets.clone().unwrap_or_else(|| match has_joined {
         true => cloud::targets(&settings),
@@ -214,13 +211,7 @@ pub(crate) async fn findings(topic: Topic, with: &CheckWith, host: &Host, env: &
     let identity = stored.as_ref().and_then(|stored| stored.as_ref().ok());
     let remote = remote(topic, with, &settings, &targets, &trusted, identity, host, env);
     let ((), local, remote) = tokio::join!(env.sleep(BUSY_OVER), local, env.timeout(ALL_WITHIN, remote));
-    let local = local.unwrap_or_else(|| Local {
-        machine: vec![Finding::failed(
-            "LocalChecks",
-            format!("this machine's files said nothing within {} s: a disk or a mount does not answer (`dmesg`, `mount`)", LOCAL_WITHIN.as_secs()),
-        )],
-        ..Local::default()
-    });
+    let local = local.unwrap_or_else(|| Local { machine: vec![silent()], ..Local::default() });
     // Each part has a bound of its own, and all of them are below this one.
     let remote = remote.unwrap_or_else(|| Remote {
         network: vec![Finding::failed(
@@ -259,29 +250,18 @@ pub(crate) async fn findings(topic: Topic, with: &CheckWith, host: &Host, env: &
 /// Several things tell of the clock: where one of them finds it wrong, the others say no more.
 fn one_clock(mut findings: Vec<Finding>) -> Vec<Finding> {
     let mut found: Option<Finding> = None;
-    for finding in findings.iter().filter(|finding| finding.check == identity::CLOCK) {
+    for finding in findings.iter().filter(|finding| finding.check == clock::CLOCK) {
         let is_worse = finding.grade == Grade::Failed;
         if found.as_ref().is_none_or(|found| is_worse && found.grade != Grade::Failed) {
             found = Some(finding.clone());
         }
     }
-    let Some(place) = findings.iter().position(|finding| finding.check == identity::CLOCK) else {
+    let Some(place) = findings.iter().position(|finding| finding.check == clock::CLOCK) else {
         return findings;
     };
-    findings.retain(|finding| finding.check != identity::CLOCK);
+    findings.retain(|finding| finding.check != clock::CLOCK);
     findings.splice(place..place, found);
     findings
-}
-
-/// Beside this thread, for as long as is waited: a disk that does not answer is left with it.
-async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static, env: &Env) -> Option<T> {
-    let (tell, told) = oneshot::channel();
-    let thread = Thread::start("local checks", move || {
-        // Nobody may wait any more.
-        drop(tell.send(work()));
-    });
-    thread.ok()?;
-    env.timeout(LOCAL_WITHIN, told).await?.ok()
 }
 
 /// What this machine alone says.
@@ -315,7 +295,7 @@ impl Local {
             local.resources.push(machine::memory_cgroup(&machine::Cgroups::of(host)));
         }
         if topic.has(Topic::Disk) {
-            let disks = disks(host, &folders(settings));
+            let disks = machine::disks(host, &machine::folders(settings));
             let room = machine::disk(&disks, &machine::evicts_below(host, settings));
             local.resources.extend([room, machine::inodes(&disks)]);
         }
@@ -331,20 +311,20 @@ impl Local {
             let (of_store, inspector) =
                 store(&settings.database.data_source, &settings.modules.edged.hostname_override);
             local.node.push(of_store);
-            local
-                .node
-                .push(leftovers::leftovers(&leftovers::Remains::of(host, settings, config, has_joined)));
+            let written = if has_joined { Vec::new() } else { others_files(settings, config) };
+            local.node.push(leftovers::leftovers(&Remains::of(host, settings, written, has_joined)));
             if let Some(inspector) = inspector {
-                local.node.push(leftovers::daemon_sets(&pods(&inspector)));
+                let sets: Vec<_> = pods(&inspector).iter().flat_map(daemon_sets::of_pod).collect();
+                local.node.push(daemon_sets::verdict(&sets));
             }
         }
         if topic.has(Topic::Network) {
-            local.network.push(node_address(&settings.modules.edged.node_ip));
-            local.network.push(ports::look(host, settings));
-            local.network.extend(identity::clock(now));
+            local.network.push(address::node_address(&settings.modules.edged.node_ip));
+            local.network.push(ports::look(host, settings, None));
+            local.network.extend(clock::before_program(now));
         }
         if topic.has(Topic::Dns) {
-            local.network.push(names::resolv_conf(host, settings));
+            local.network.push(resolver::resolv_conf(host, settings));
         }
         local
     }
@@ -354,37 +334,6 @@ impl Local {
 pub(crate) fn pods(inspector: &StoreInspector) -> Vec<Value> {
     let rows = inspector.entries(Some("pods"), None, true).unwrap_or_default();
     rows.into_iter().filter_map(|row| serde_json::from_slice(&row.value?).ok()).collect()
-}
-
-/// Whether the node has an address by which others reach it.
-fn node_address(told: &str) -> Finding {
-    const CHECK: &str = "NodeAddress";
-    if let Ok(ip) = told.parse::<IpAddr>() {
-        return match UdpSocket::bind((ip, 0)) {
-            Ok(_) => Finding::passed(CHECK, format!("{ip}, as modules.edged.nodeIP has it")),
-            Err(_) => Finding::failed(
-                CHECK,
-                format!(
-                    "modules.edged.nodeIP is {ip}, which no interface of this machine has (`ip address`): write one that it has, or leave it out"
-                ),
-            ),
-        };
-    }
-    // Documentation addresses: only the routing table is asked, and nothing is sent.
-    let on_the_way = |from: &str, to: &str| {
-        let socket = UdpSocket::bind(from).ok()?;
-        socket.connect(to).ok()?;
-        socket.local_addr().ok().map(|address| address.ip())
-    };
-    let found = on_the_way("0.0.0.0:0", "192.0.2.1:9").or_else(|| on_the_way("[::]:0", "[2001:db8::1]:9"));
-    match found {
-        Some(ip) => Finding::passed(CHECK, format!("{ip}, on the way out")),
-        None => Finding::warned(
-            CHECK,
-            "this machine has no way out (`ip route` shows no default): the node has no address to be reached at; give it a route, or set \
-             modules.edged.nodeIP",
-        ),
-    }
 }
 
 /// What the runtime and the network say.
@@ -451,34 +400,62 @@ async fn remote(
     Remote { runtime, network, dns }
 }
 
+/// The files of an earlier node, beside the one that says that there is a node.
+fn others_files(settings: &EdgeCore, config: &Path) -> Vec<PathBuf> {
+    written(settings, config).into_iter().filter(|path| path != config).collect()
+}
+
+/// Who joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joins {
+    /// A machine that is no node yet.
+    Anew,
+    /// One whose node KubeEdge's edgecore runs until it has moved over.
+    FromKubeEdge,
+}
+
+/// What is not looked at while KubeEdge's edgecore runs, and why.
+const NOT_BESIDE_KUBEEDGE: &str = "not looked at while KubeEdge's edgecore runs: Leftovers (its processes, files and mounts are those of this node), and of \
+                                   Ports those that it has itself, which it leaves";
+
 /// What `join` looks at before it asks the cloud: a node that could run no pod joins all the same, and its owner knows why. Says what is
 /// not well, a line each.
-pub(crate) async fn before_join(settings: &EdgeCore, env: &Env, say: &mut dyn FnMut(String)) {
-    let host = Host::here();
-    let local = {
+pub(crate) async fn before_join(settings: &EdgeCore, joins: Joins, env: &Env, say: &mut dyn FnMut(String)) {
+    before_join_of(&Host::here(), settings, joins, env, say).await;
+}
+
+async fn before_join_of(
+    host: &Host,
+    settings: &EdgeCore,
+    joins: Joins,
+    env: &Env,
+    say: &mut dyn FnMut(String),
+) {
+    let machine_time = env.wall();
+    let local = async {
         let (host, settings) = (host.clone(), settings.clone());
-        let work = move || {
-            vec![
-                machine::memory(&host.text("/proc/meminfo")),
-                machine::memory_cgroup(&machine::Cgroups::of(&host)),
-                machine::disk(&disks(&host, &folders(&settings)), &machine::evicts_below(&host, &settings)),
-                machine::iptables(&host),
-                ports::look(&host, &settings),
-                names::resolv_conf(&host, &settings),
-            ]
+        let look = move || {
+            let mut found = vec![machine::memory(&host.text("/proc/meminfo"))];
+            found.extend(of_machine(&host, &settings, machine_time, None));
+            if joins == Joins::Anew {
+                // Files of an earlier node have stopped `join` before.
+                found.push(leftovers::leftovers(&Remains::of(&host, &settings, Vec::new(), false)));
+            }
+            found
         };
-        on_a_thread(work, env)
+        Beside::default().look(look, env).await.unwrap_or_else(|| vec![silent()])
     };
     let (seen, local) = tokio::join!(runtime::ask(settings, env), local);
-    let mut findings = runtime::verdicts(&seen, settings, &host);
-    findings.extend(local.into_iter().flatten());
-    findings.extend(identity::clock(env.wall()));
+    let mut findings = runtime::verdicts(&seen, settings, host);
+    findings.extend(local);
     let bad: Vec<&Finding> = findings.iter().filter(|finding| finding.grade != Grade::Passed).collect();
-    if bad.is_empty() {
-        return;
-    }
     bad.iter().for_each(|finding| say(finding.line()));
-    say("this machine joins all the same, and its pods may not run before that is mended; `keadm debug check` looks again".to_owned());
+    if joins == Joins::FromKubeEdge {
+        say(NOT_BESIDE_KUBEEDGE.to_owned());
+    }
+    if !bad.is_empty() {
+        say("this machine joins all the same, and its pods may not run before that is mended; `keadm debug check` looks again".to_owned());
+    }
 }
 
 #[cfg(test)]
@@ -535,6 +512,56 @@ mod tests {
         assert!(refused(&["-s", "nonsense"]).unwrap().starts_with("--cloud-hub-server: "));
     }
 
+    /// The files are really there.
+    #[test]
+    fn the_files_of_an_earlier_node_are_found_but_for_the_one_that_says_that_there_is_a_node() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let mut settings = EdgeCore::default();
+        let hub = &mut settings.modules.edge_hub;
+        (hub.tls_cert_file, hub.tls_private_key_file) = (at("server.crt"), at("server.key"));
+        hub.tls_ca_file = at("rootCA.crt");
+        for name in ["server.key", "server.crt", "edgecore.yaml"] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        assert_eq!(others_files(&settings, &at("edgecore.yaml")), [at("server.crt"), at("server.key")]);
+    }
+
+    /// A machine whose memory controller is off, and on which an edgecore runs.
+    #[actix_rt::test]
+    async fn a_machine_is_looked_at_before_it_joins_and_one_of_kubeedges_but_for_what_is_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in [
+            ("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io pids\n"),
+            ("proc/7/comm", "edgecore\n"),
+            ("etc/resolv.conf", "nameserver 127.0.0.53\n"),
+        ] {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let mut settings = EdgeCore::default();
+        settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint =
+            format!("unix://{}/none.sock", folder.path().display());
+        let host = Host::in_folder(folder.path());
+        let look = async |joins| {
+            let mut said = Vec::new();
+            before_join_of(&host, &settings, joins, &Env::real(), &mut |line| said.push(line)).await;
+            said.join("\n")
+        };
+        let anew = look(Joins::Anew).await;
+        let both =
+            ["FAIL    RuntimeEndpoint", "FAIL    MemoryCgroup", "WARNING ResolvConf", "joins all the same"];
+        for words in both.into_iter().chain(["FAIL    Leftovers: an edgecore runs (pid 7)"]) {
+            assert!(anew.contains(words), "{words}: {anew}");
+        }
+        let moved = look(Joins::FromKubeEdge).await;
+        for words in both.into_iter().chain(["not looked at while KubeEdge's edgecore runs: Leftovers"]) {
+            assert!(moved.contains(words), "{words}: {moved}");
+        }
+        assert!(!moved.contains("FAIL    Leftovers"), "{moved}");
+    }
+
     #[test]
     fn the_worst_that_is_known_of_the_clock_is_said_once() {
         let of = |findings: &[Finding]| {
@@ -543,19 +570,12 @@ mod tests {
                 .map(|finding| (finding.check, finding.says))
                 .collect::<Vec<_>>()
         };
-        let (well, bad) = (Finding::passed(identity::CLOCK, "well"), Finding::failed(identity::CLOCK, "bad"));
+        let (well, bad) = (Finding::passed(clock::CLOCK, "well"), Finding::failed(clock::CLOCK, "bad"));
         let other = Finding::passed("A", "a");
         assert_eq!(
             of(&[well.clone(), other.clone(), bad, well]),
             [("Clock", "bad".to_owned()), ("A", "a".to_owned())]
         );
         assert_eq!(of(&[other]), [("A", "a".to_owned())]);
-    }
-
-    #[test]
-    fn an_address_that_no_interface_has_is_found() {
-        assert_eq!(node_address("127.0.0.1").grade, Grade::Passed);
-        let found = node_address("192.0.2.77");
-        assert!(found.grade == Grade::Failed && found.says.contains("ip address"), "{found:?}");
     }
 }

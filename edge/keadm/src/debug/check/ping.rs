@@ -6,10 +6,9 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use beehive::Env;
+use nodechecks::Finding;
 use rustix::net::{AddressFamily, SocketType, connect, ipproto, socket};
 use tokio::net::UdpSocket;
-
-use crate::finding::Finding;
 
 const CHECK: &str = "Ping";
 /// 1 s, and twice more.
@@ -114,9 +113,10 @@ pub(super) async fn ping(to: IpAddr, env: &Env) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use nodechecks::Grade::Passed;
+
     use super::*;
-    use crate::finding::Grade::Passed;
-    use crate::finding::tests::grade;
+    use crate::debug::testing::grade;
 
     #[test]
     fn a_request_is_summed_and_no_reply_itself() {

@@ -16,15 +16,14 @@ use config::edge::{DEFAULT_PATH, EdgeCore};
 use cri::Runtime as _;
 use cri::v1::{ContainerFilter, PodSandboxFilter};
 use edge_store::StoreInspector;
+use nodechecks::{Finding, Host, bytes};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use self::archive::{Archive, FILE_MAX};
 use super::check::{self, CheckWith, Topic};
 use super::diagnose::{self, DiagnoseNode, Live};
-use super::host::{Host, bytes};
 use crate::config_location;
-use crate::finding::Finding;
 use crate::store::{entries_table, plain, reports_table};
 
 /// 10 s for a program of the machine's to print.
@@ -216,7 +215,7 @@ fn store(path: &Path, now: u64) -> String {
 
 fn disks(host: &Host, settings: &EdgeCore) -> String {
     let mut text = String::new();
-    for (folder, disk) in check::disks(host, &check::folders(settings)) {
+    for (folder, disk) in nodechecks::machine::disks(host, &nodechecks::machine::folders(settings)) {
         // A String takes whatever is written into it.
         let _ = writeln!(
             text,
@@ -238,10 +237,10 @@ fn processes(host: &Host) -> String {
 }
 
 fn listening(host: &Host) -> String {
-    let listeners = check::listeners(host);
+    let listeners = nodechecks::ports::listeners(host);
     let inodes: Vec<u64> = listeners.iter().map(|listener| listener.inode).collect();
     let owners = host.socket_owners(&inodes);
-    let line = |listener: &check::Listener| {
+    let line = |listener: &nodechecks::ports::Listener| {
         let owner = owners
             .get(&listener.inode)
             .map_or_else(|| "-".to_owned(), |process| format!("{} (pid {})", process.name, process.pid));
@@ -252,7 +251,7 @@ fn listening(host: &Host) -> String {
 
 /// What the runtime says of itself, and which sandboxes and containers it has: names, states and images, no environment.
 async fn runtime(settings: &EdgeCore, detail: bool, env: &Env) -> String {
-    let runtime = match check::runtime_client(settings) {
+    let runtime = match nodechecks::runtime::client(settings) {
         Ok(runtime) => runtime,
         Err(error) => return format!("({error})\n"),
     };

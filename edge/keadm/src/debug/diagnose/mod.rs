@@ -11,12 +11,11 @@ use beehive::Env;
 use clap::{Args, Subcommand};
 use config::edge::EdgeCore;
 use edge_store::StoreInspector;
+use nodechecks::{Finding, Host};
 use serde_json::Value;
 
 use super::check::{self, CheckArgs, CheckWith, Topic};
-use super::host::Host;
 use crate::config_location;
-use crate::finding::Finding;
 use crate::node_socket::{self, OfNode};
 
 /// 8 MiB of `/metrics`, and of the page: a node with many pods.

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use contract::pod_status::CHECKS;
 use edge_store::StoreInspector;
+use nodechecks::Finding;
 use serde_json::Value;
 
-use crate::finding::Finding;
 use crate::store::{age, plain};
 
 const EDGECORE: &str = "EdgeCore";
@@ -141,10 +142,15 @@ pub(super) fn conditions(node: Option<&Value>, page: Option<&Value>) -> Vec<Find
             "the node has reported nothing yet: edgecore does so within seconds of its start",
         )];
     };
-    // Of others than a kubelet's it is theirs to say what is good.
-    let own = all.iter().filter(|one| one["type"].as_str().is_some_and(|kind| !kind.contains('/')));
+    // Of others than a kubelet's it is theirs to say what is good: of ours the checks of the machine are looked at.
+    let is_own = |kind: &str| !kind.contains('/') || kind == CHECKS;
+    let own = all.iter().filter(|one| one["type"].as_str().is_some_and(is_own));
     own.filter_map(|one| {
         let text = |key: &str| plain(one[key].as_str().unwrap_or_default());
+        if one["type"] == CHECKS {
+            let words = format!("{}; `keadm debug check` looks again", text("message"));
+            return (one["status"] != "True").then(|| Finding::warned("Checks", words));
+        }
         let is_ready = one["type"] == "Ready";
         let is_well = (one["status"] == "True") == is_ready && one["status"] != "Unknown";
         let words = match (text("reason"), text("message")) {
@@ -187,11 +193,11 @@ pub(super) fn outbox(inspector: Option<&StoreInspector>, now: SystemTime) -> Opt
 
 #[cfg(test)]
 mod tests {
+    use nodechecks::Grade::{Failed, Passed, Warned};
     use serde_json::json;
 
     use super::*;
-    use crate::finding::Grade::{Failed, Passed, Warned};
-    use crate::finding::tests::grade;
+    use crate::debug::testing::grade;
 
     #[test]
     fn an_edgecore_that_is_down_and_one_that_is_stuck_have_different_cures() {
@@ -256,6 +262,9 @@ mod tests {
             json!([{"type": "Ready", "status": "True"}, pressed, {"type": "PIDPressure", "status": "False"}, {"type": "kubehive.io/Link", "status": "False"}]),
         );
         assert_eq!(found.len(), 2, "{found:?}");
+        let checks = |status: &str| json!({"type": "kubehive.io/Checks", "status": status, "reason": "ResolvConf", "message": "ResolvConf: own: set it"});
+        grade(&of(json!([checks("False")]))[0], Warned, "ResolvConf: own: set it; `keadm debug check`");
+        assert!(of(json!([checks("True")])).is_empty());
         grade(&found[0], Passed, "Ready");
         grade(&found[1], Failed, "DiskPressure is True: r: m");
         grade(&conditions(None, None)[0], Warned, "reported nothing yet");

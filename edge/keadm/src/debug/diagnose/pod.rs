@@ -3,10 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use apimachinery::{ObjectKey, PodReferences};
+use nodechecks::Finding;
 use serde_json::Value;
 
 use super::super::get::{containers, pod_state};
-use crate::finding::Finding;
 use crate::store::{age, plain};
 
 const POD: &str = "Pod";
@@ -276,11 +276,11 @@ pub(super) fn events(page: Option<&Value>, namespace: &str, name: &str, has_page
 mod tests {
     use std::time::Duration;
 
+    use nodechecks::Grade::{Failed, Passed, Warned};
     use serde_json::json;
 
     use super::*;
-    use crate::finding::Grade::{Failed, Passed, Warned};
-    use crate::finding::tests::grade;
+    use crate::debug::testing::grade;
 
     fn now() -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_700_000_300)

@@ -1,10 +1,10 @@
 use std::net::IpAddr;
 
+use nodechecks::Grade::{Failed, Passed, Warned};
 use pki::{Authority, SubjectAltNames};
 
 use super::*;
-use crate::finding::Grade::{Failed, Passed, Warned};
-use crate::finding::tests::grade;
+use crate::debug::testing::grade;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

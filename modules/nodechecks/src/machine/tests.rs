@@ -168,6 +168,14 @@ fn a_kernel_without_what_runtimes_need_is_said() {
     );
     grade(&iptables(&host(&[]).1), Warned, "apt-get install iptables");
     grade(&iptables(&host(&[("/usr/sbin/iptables", "")]).1), Passed, "/usr/sbin/iptables");
+    let network = |plugins: &str| ("/etc/cni/net.d/10-x.conflist", plugins.to_owned());
+    let with = |plugins: &str| {
+        let (path, text) = network(plugins);
+        iptables(&host(&[(path, &text)]).1)
+    };
+    grade(&with(r#"{"plugins": [{"type": "portmap"}]}"#), Warned, "apt-get install iptables");
+    grade(&with(r#"{"plugins": [{"type": "ptp", "ipMasq": true}]}"#), Warned, "apt-get install iptables");
+    grade(&with(r#"{"plugins": [{"type": "macvlan"}]}"#), Passed, "no plugin of /etc/cni/net.d starts it");
     grade(&architecture("riscv64"), Warned, "riscv64");
     grade(&architecture("x86_64"), Passed, "x86_64");
     grade(&privileges(false), Warned, "sudo");

@@ -1,8 +1,9 @@
-//! What a check found, whoever made it: `init`, `join` or `debug`.
+//! What a check found, whoever made it: `init`, `join`, `debug` or a running edgecore.
 
 /// How grave it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Grade {
+pub enum Grade {
+    /// All is well.
     Passed,
     /// Something will not work, and the whole does.
     Warned,
@@ -12,29 +13,37 @@ pub(crate) enum Grade {
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Finding {
+pub struct Finding {
     /// The name of the check.
-    pub(crate) check: &'static str,
-    pub(crate) grade: Grade,
+    pub check: &'static str,
+    /// How grave it is.
+    pub grade: Grade,
     /// What was found, and the cure.
-    pub(crate) says: String,
+    pub says: String,
 }
 
 impl Finding {
-    pub(crate) fn passed(check: &'static str, says: impl Into<String>) -> Self {
+    /// All is well, and what it looks like.
+    #[must_use]
+    pub fn passed(check: &'static str, says: impl Into<String>) -> Self {
         Finding { check, grade: Grade::Passed, says: says.into() }
     }
 
-    pub(crate) fn warned(check: &'static str, says: impl Into<String>) -> Self {
+    /// Something will not work, and its cure.
+    #[must_use]
+    pub fn warned(check: &'static str, says: impl Into<String>) -> Self {
         Finding { check, grade: Grade::Warned, says: says.into() }
     }
 
-    pub(crate) fn failed(check: &'static str, says: impl Into<String>) -> Self {
+    /// The whole does not work, and the cure.
+    #[must_use]
+    pub fn failed(check: &'static str, says: impl Into<String>) -> Self {
         Finding { check, grade: Grade::Failed, says: says.into() }
     }
 
     /// As it is shown.
-    pub(crate) fn line(&self) -> String {
+    #[must_use]
+    pub fn line(&self) -> String {
         let mark = match self.grade {
             Grade::Passed => "ok",
             Grade::Warned => "WARNING",

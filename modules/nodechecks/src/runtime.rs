@@ -7,12 +7,13 @@ use std::time::Duration;
 use beehive::Env;
 use config::edge::EdgeCore;
 use cri::v1::{CgroupDriver, RuntimeStatus, VersionResponse};
-use cri::{Error, Grpc, Runtime as _};
+use cri::{Error, Grpc, Runtime};
 use serde_json::Value;
 
-use super::super::host::Host;
+use crate::cgroup_driver;
 use crate::finding::Finding;
-use crate::store::plain;
+use crate::host::Host;
+use crate::words::short;
 
 const ENDPOINT: &str = "RuntimeEndpoint";
 const PLUGIN: &str = "CriPlugin";
@@ -21,7 +22,7 @@ const DRIVER: &str = "CgroupDriver";
 /// 4 s for an answer: a runtime that works gives it at once.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 /// Where containerd and CRI-O look for the network's configuration unless they are told.
-const CNI_FOLDER: &str = "/etc/cni/net.d";
+pub(crate) const CNI_FOLDER: &str = "/etc/cni/net.d";
 /// Where runtimes listen: which of them is there is said with a wrong endpoint.
 const SOCKETS: [&str; 4] = [
     "/run/containerd/containerd.sock",
@@ -29,36 +30,41 @@ const SOCKETS: [&str; 4] = [
     "/run/cri-dockerd.sock",
     "/run/k3s/containerd/containerd.sock",
 ];
-/// Longer words of a runtime are cut.
-const WORDS_MAX: usize = 400;
 
 /// What a runtime said, or why it said nothing.
-pub(crate) struct RuntimeSeen {
-    pub(crate) version: Result<VersionResponse, Error>,
-    pub(crate) status: Result<RuntimeStatus, Error>,
+pub struct RuntimeSeen {
+    /// Which it is.
+    pub version: Result<VersionResponse, Error>,
+    /// How it is.
+    pub status: Result<RuntimeStatus, Error>,
     /// Its own configuration, by name: nothing of it is promised.
-    pub(crate) info: HashMap<String, String>,
-    pub(crate) cgroup_driver: Option<CgroupDriver>,
+    pub info: HashMap<String, String>,
+    /// Who makes its cgroups; `None`: it does not say.
+    pub cgroup_driver: Option<CgroupDriver>,
 }
 
 /// A client of the runtime that the settings name.
 ///
 /// # Errors
 /// When they name none that can be dialled.
-pub(crate) fn client(settings: &EdgeCore) -> Result<Grpc, Error> {
+pub fn client(settings: &EdgeCore) -> Result<Grpc, Error> {
     let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
     Grpc::new(endpoint, endpoint, ANSWERS_WITHIN)
 }
 
-/// Asks it. Takes [`ANSWERS_WITHIN`] at the most, and a little.
-pub(super) async fn ask(settings: &EdgeCore, env: &Env) -> RuntimeSeen {
-    let runtime = match client(settings) {
-        Ok(runtime) => runtime,
+/// Asks the one that the settings name. Takes 4 s at the most, and a little.
+pub async fn ask(settings: &EdgeCore, env: &Env) -> RuntimeSeen {
+    match client(settings) {
+        Ok(runtime) => ask_one(&runtime, env).await,
         Err(error) => {
             let (version, status) = (Err(error.clone()), Err(error));
-            return RuntimeSeen { version, status, info: HashMap::new(), cgroup_driver: None };
+            RuntimeSeen { version, status, info: HashMap::new(), cgroup_driver: None }
         }
-    };
+    }
+}
+
+/// Asks this one, as long.
+pub async fn ask_one(runtime: &dyn Runtime, env: &Env) -> RuntimeSeen {
     let late = |call| Error::Deadline { call };
     let (version, status, info, driver) = tokio::join!(
         env.timeout(ANSWERS_WITHIN, runtime.version()),
@@ -75,13 +81,12 @@ pub(super) async fn ask(settings: &EdgeCore, env: &Env) -> RuntimeSeen {
 }
 
 /// All that is found of it.
-pub(super) fn verdicts(seen: &RuntimeSeen, settings: &EdgeCore, host: &Host) -> Vec<Finding> {
+pub fn verdicts(seen: &RuntimeSeen, settings: &EdgeCore, host: &Host) -> Vec<Finding> {
     let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
     let folder = cni_folder(&seen.info);
     let mut findings = vec![answers(&seen.version, endpoint, host)];
     findings.extend(plugin(&seen.version, &seen.status));
-    let names = host.names(&folder);
-    findings.push(network(seen.status.as_ref().ok(), &folder, names.as_deref()));
+    findings.push(network(seen.status.as_ref().ok(), &folder, &cni_files(host, &folder)));
     findings.extend(driver(settings, seen));
     findings
 }
@@ -179,12 +184,16 @@ fn cni_folder(info: &HashMap<String, String>) -> PathBuf {
     PathBuf::from(folder.filter(|folder| folder.starts_with('/')).unwrap_or(CNI_FOLDER))
 }
 
-/// Whether pods have a network. What the runtime says counts; without it the files.
-fn network(status: Option<&RuntimeStatus>, folder: &Path, names: Option<&[String]>) -> Finding {
-    let is_configuration = |name: &&String| {
+/// The names of the configurations of the network in a folder.
+pub(crate) fn cni_files(host: &Host, folder: &Path) -> Vec<String> {
+    let is_configuration = |name: &String| {
         [".conf", ".conflist", ".json"].iter().any(|ending| name.ends_with(ending)) && !name.starts_with('.')
     };
-    let files: Vec<&String> = names.into_iter().flatten().filter(is_configuration).collect();
+    host.names(folder).into_iter().flatten().filter(is_configuration).collect()
+}
+
+/// Whether pods have a network. What the runtime says counts; without it the files.
+fn network(status: Option<&RuntimeStatus>, folder: &Path, files: &[String]) -> Finding {
     let shown = folder.display();
     let write = format!(
         "write one, as {shown}/10-bridge.conflist with the plugins bridge and portmap (Debian: `apt-get install containernetworking-plugins`; the \
@@ -202,13 +211,13 @@ fn network(status: Option<&RuntimeStatus>, folder: &Path, names: Option<&[String
             format!(
                 "the runtime cannot use {shown}/{} ({}): is the plugin there that it names, in /opt/cni/bin or /usr/lib/cni (the runtime's binDir), \
                  and is it JSON with a cniVersion?",
-                plain(file),
+                short(file),
                 short(&condition.message)
             ),
         ),
         (_, Some(file)) => {
             let word = if condition.is_some() { "" } else { "; whether the runtime can use it is not known" };
-            Finding::passed(NETWORK, format!("{shown}/{}{word}", plain(file)))
+            Finding::passed(NETWORK, format!("{shown}/{}{word}", short(file)))
         }
         (Some(_), None) => Finding::passed(NETWORK, "the runtime says that the network is ready"),
         (None, None) => Finding::failed(
@@ -226,17 +235,13 @@ fn driver(settings: &EdgeCore, seen: &RuntimeSeen) -> Option<Finding> {
         config::edge::CgroupDriver::Cgroupfs => "cgroupfs",
         config::edge::CgroupDriver::Systemd => "systemd",
     };
-    Some(match edge_edged::cgroup_driver_mismatch(own, seen.cgroup_driver) {
+    Some(match cgroup_driver::mismatch(own, seen.cgroup_driver) {
         Some(what) => Finding::failed(DRIVER, what),
         None if seen.cgroup_driver.is_none() => {
             Finding::passed(DRIVER, format!("{name} by edgecore.yaml; the runtime does not say which it has"))
         }
         None => Finding::passed(DRIVER, format!("{name}, as the runtime")),
     })
-}
-
-fn short(text: &str) -> String {
-    plain(text).replace('\n', " ").chars().take(WORDS_MAX).collect()
 }
 
 #[cfg(test)]

@@ -3,9 +3,6 @@
 use config::edge::CgroupDriver;
 use cri::v1::CgroupDriver as RuntimeDriver;
 
-/// The reason of the node's condition Ready while they differ.
-pub(crate) const MISMATCH: &str = "CgroupDriverMismatch";
-
 /// What is wrong, and its cure; `None`: nothing, or the runtime does not say.
 pub fn mismatch(own: CgroupDriver, runtime: Option<RuntimeDriver>) -> Option<String> {
     let (name, other, cure) = match (own, runtime?) {

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use config::edge::EdgeCore;
 
-use super::super::host::{Host, Process};
 use crate::finding::Finding;
+use crate::host::{Host, Process};
 
 const CHECK: &str = "Ports";
 /// The kernel's word for a socket that listens, in `/proc/net/tcp`.
@@ -16,21 +16,23 @@ const EDGECORE: &str = "edgecore";
 
 /// A port that edgecore opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct WantedPort {
-    pub(crate) address: SocketAddr,
+struct WantedPort {
+    address: SocketAddr,
     /// The key of `edgecore.yaml` that says so.
-    pub(crate) key: &'static str,
+    key: &'static str,
 }
 
 /// A socket that listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Listener {
-    pub(crate) address: SocketAddr,
-    pub(crate) inode: u64,
+pub struct Listener {
+    /// Where.
+    pub address: SocketAddr,
+    /// Its number, by which the process is found that has it.
+    pub inode: u64,
 }
 
 /// The ports that edgecore opens by these settings.
-pub(super) fn wanted(settings: &EdgeCore) -> Vec<WantedPort> {
+fn wanted(settings: &EdgeCore) -> Vec<WantedPort> {
     let modules = &settings.modules;
     let bus = &modules.event_bus;
     let own = |is_on: bool, text: &str| -> Option<SocketAddr> {
@@ -52,7 +54,7 @@ pub(super) fn wanted(settings: &EdgeCore) -> Vec<WantedPort> {
 }
 
 /// All TCP sockets that listen in this network namespace.
-pub(crate) fn listeners(host: &Host) -> Vec<Listener> {
+pub fn listeners(host: &Host) -> Vec<Listener> {
     let tables = [host.text("/proc/net/tcp"), host.text("/proc/net/tcp6")];
     tables.iter().flat_map(|table| table.lines().filter_map(listener)).collect()
 }
@@ -95,13 +97,13 @@ fn is_in_the_way(listener: SocketAddr, wanted: SocketAddr) -> bool {
     listener.port() == wanted.port() && (there == here || all(there, here) || all(here, there))
 }
 
-/// Looks who has the ports.
-pub(super) fn look(host: &Host, settings: &EdgeCore) -> Finding {
+/// Looks who has the ports. `own`: the process that asks, if it is edgecore, whatever its program is called.
+pub fn look(host: &Host, settings: &EdgeCore, own: Option<u32>) -> Finding {
     let (wanted, listeners) = (wanted(settings), listeners(host));
     let taken = taken(&wanted, &listeners);
     let inodes: BTreeSet<u64> = taken.iter().map(|(_, listener)| listener.inode).collect();
     let owners = host.socket_owners(&inodes.into_iter().collect::<Vec<_>>());
-    verdict(&wanted, &taken, &owners)
+    verdict(&wanted, &taken, &owners, own)
 }
 
 fn taken<'a>(wanted: &'a [WantedPort], listeners: &'a [Listener]) -> Vec<(&'a WantedPort, &'a Listener)> {
@@ -116,9 +118,12 @@ fn verdict(
     wanted: &[WantedPort],
     taken: &[(&WantedPort, &Listener)],
     owners: &BTreeMap<u64, Process>,
+    own: Option<u32>,
 ) -> Finding {
     let owner = |listener: &Listener| owners.get(&listener.inode);
-    let is_own = |listener: &Listener| owner(listener).is_some_and(|process| process.name == EDGECORE);
+    let is_own = |listener: &Listener| {
+        owner(listener).is_some_and(|process| process.name == EDGECORE || Some(process.pid) == own)
+    };
     let of_others: Vec<String> = taken
         .iter()
         .filter(|(_, listener)| !is_own(listener))
@@ -218,11 +223,12 @@ mod tests {
         settings.modules.event_bus.mqtt_server_internal = address.to_string();
         settings.modules.edge_stream.enable = false;
         let host = Host::here();
-        let found = look(&host, &settings);
+        let found = look(&host, &settings, None);
         grade(&found, Failed, &format!("{address} (modules.eventBus.mqttServerInternal) is taken by"));
         assert!(found.says.contains(&format!("(pid {})", std::process::id())), "{found:?}");
+        grade(&look(&host, &settings, Some(std::process::id())), Passed, "edgecore's own");
         drop(listener);
-        grade(&look(&host, &settings), Passed, "free");
+        grade(&look(&host, &settings, None), Passed, "free");
     }
 
     #[test]
@@ -231,11 +237,11 @@ mod tests {
         let there = [Listener { address: "0.0.0.0:1883".parse().unwrap(), inode: 7 }];
         let taken = taken(&wanted, &there);
         let by = |name: &str| {
-            verdict(&wanted, &taken, &BTreeMap::from([(7, Process { pid: 9, name: name.to_owned() })]))
+            verdict(&wanted, &taken, &BTreeMap::from([(7, Process { pid: 9, name: name.to_owned() })]), None)
         };
         grade(&by("edgecore"), Passed, "edgecore's own");
         grade(&by("mosquitto"), Failed, "mqttMode: 2");
         grade(&by("nginx"), Failed, "nginx (pid 9): end it, or set k to another port");
-        grade(&verdict(&wanted, &taken, &BTreeMap::new()), Failed, "ss -ltnp");
+        grade(&verdict(&wanted, &taken, &BTreeMap::new(), None), Failed, "ss -ltnp");
     }
 }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use config::edge::EdgeCore;
 
-use super::super::host::{Disk, Host, bytes};
 use crate::finding::Finding;
+use crate::host::{Disk, Host, bytes};
+use crate::runtime;
 
 /// 1, as KubeEdge's `keadm debug check` has it.
 const CORES_MIN: usize = 1;
@@ -28,13 +29,18 @@ const IMAGES: &str = "/var/lib/containerd";
 /// Where programs are looked for: a network plugin is started with no other path.
 const PROGRAMS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
+/// So many files of the network's configuration are read.
+const CNI_FILES_MAX: usize = 16;
+/// What stands in one whose plugins start iptables.
+const START_IPTABLES: [&str; 3] = ["\"ipMasq\"", "\"portmap\"", "\"firewall\""];
+
 /// Of 100.
 fn percent(part: u64, of: u64) -> u64 {
     u64::try_from(u128::from(part) * 100 / u128::from(of.max(1))).unwrap_or(100)
 }
 
 /// Whether a release is made for it.
-pub(super) fn architecture(name: &str) -> Finding {
+pub fn architecture(name: &str) -> Finding {
     const CHECK: &str = "Architecture";
     if ARCHITECTURES.contains(&name) {
         return Finding::passed(CHECK, name);
@@ -48,7 +54,7 @@ pub(super) fn architecture(name: &str) -> Finding {
 }
 
 /// Whether all can be looked at.
-pub(super) fn privileges(is_root: bool) -> Finding {
+pub fn privileges(is_root: bool) -> Finding {
     const CHECK: &str = "Privileges";
     if is_root {
         return Finding::passed(CHECK, "root");
@@ -73,7 +79,7 @@ fn busy(before: &str, after: &str) -> Option<u64> {
 }
 
 /// Processors, and how busy they are.
-pub(super) fn cpu(before: &str, after: &str) -> Finding {
+pub fn cpu(before: &str, after: &str) -> Finding {
     const CHECK: &str = "Cpu";
     let is_core = |line: &&str| {
         line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
@@ -95,7 +101,7 @@ pub(super) fn cpu(before: &str, after: &str) -> Finding {
 }
 
 /// Memory, by `/proc/meminfo`.
-pub(super) fn memory(meminfo: &str) -> Finding {
+pub fn memory(meminfo: &str) -> Finding {
     const CHECK: &str = "Memory";
     let of = |key: &str| {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(key));
@@ -126,7 +132,7 @@ pub(super) fn memory(meminfo: &str) -> Finding {
 
 /// What is known of the kernel's cgroups.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cgroups {
+pub struct Cgroups {
     /// `cgroup.controllers` of version 2.
     unified: Option<String>,
     /// `/proc/cgroups`, which names those of version 1, and of the mounted ones the names.
@@ -135,7 +141,8 @@ pub(super) struct Cgroups {
 }
 
 impl Cgroups {
-    pub(super) fn of(host: &Host) -> Cgroups {
+    /// Those of a machine.
+    pub fn of(host: &Host) -> Cgroups {
         Cgroups {
             unified: host.read(format!("{CGROUPS}/cgroup.controllers")),
             version1: host.text("/proc/cgroups"),
@@ -157,7 +164,7 @@ impl Cgroups {
 }
 
 /// Whether containers can be bounded. Boards as the Raspberry Pi start with the memory controller off.
-pub(super) fn memory_cgroup(cgroups: &Cgroups) -> Finding {
+pub fn memory_cgroup(cgroups: &Cgroups) -> Finding {
     const CHECK: &str = "MemoryCgroup";
     let version = if cgroups.unified.is_some() { 2 } else { 1 };
     if cgroups.unified.is_none() && !["memory", "cpu", "pids"].iter().any(|name| cgroups.has(name)) {
@@ -193,7 +200,7 @@ pub(super) fn memory_cgroup(cgroups: &Cgroups) -> Finding {
 }
 
 /// The folders of a node that fill, each once.
-pub(crate) fn folders(settings: &EdgeCore) -> Vec<PathBuf> {
+pub fn folders(settings: &EdgeCore) -> Vec<PathBuf> {
     let edged = &settings.modules.edged;
     let store = settings.database.data_source.parent().unwrap_or(Path::new("/")).to_owned();
     let mut folders = vec![
@@ -207,7 +214,7 @@ pub(crate) fn folders(settings: &EdgeCore) -> Vec<PathBuf> {
 }
 
 /// The disks of these folders, each with the first folder that is on it.
-pub(crate) fn disks(host: &Host, folders: &[PathBuf]) -> Vec<(PathBuf, Disk)> {
+pub fn disks(host: &Host, folders: &[PathBuf]) -> Vec<(PathBuf, Disk)> {
     let mut disks: Vec<(PathBuf, Disk)> = Vec::new();
     for folder in folders {
         let Some(disk) = host.disk(folder) else { continue };
@@ -234,7 +241,7 @@ fn worst(findings: Vec<Finding>, check: &'static str) -> Finding {
 }
 
 /// Below how much of a disk pods are evicted: `evictionHard` of the folder of pods, and of the one of images where that is on it.
-pub(super) fn evicts_below(host: &Host, settings: &EdgeCore) -> impl Fn(&Disk) -> u64 + use<> {
+pub fn evicts_below(host: &Host, settings: &EdgeCore) -> impl Fn(&Disk) -> u64 + use<> {
     let hard = settings.modules.edged.tailored_kubelet_config.eviction_hard.clone();
     let images = host.disk(Path::new(IMAGES)).map(|disk| disk.device);
     move |disk| {
@@ -245,7 +252,7 @@ pub(super) fn evicts_below(host: &Host, settings: &EdgeCore) -> impl Fn(&Disk) -
 }
 
 /// Room on them.
-pub(super) fn disk(disks: &[(PathBuf, Disk)], evicts_below: &dyn Fn(&Disk) -> u64) -> Finding {
+pub fn disk(disks: &[(PathBuf, Disk)], evicts_below: &dyn Fn(&Disk) -> u64) -> Finding {
     const CHECK: &str = "Disk";
     if disks.is_empty() {
         return Finding::warned(CHECK, "no file system says how much room it has");
@@ -276,7 +283,7 @@ pub(super) fn disk(disks: &[(PathBuf, Disk)], evicts_below: &dyn Fn(&Disk) -> u6
 }
 
 /// Room for names of files.
-pub(super) fn inodes(disks: &[(PathBuf, Disk)]) -> Finding {
+pub fn inodes(disks: &[(PathBuf, Disk)]) -> Finding {
     const CHECK: &str = "Inodes";
     let findings = disks.iter().map(|(folder, disk)| {
         let folder = folder.display();
@@ -295,7 +302,7 @@ pub(super) fn inodes(disks: &[(PathBuf, Disk)]) -> Finding {
 }
 
 /// Room for processes: the bound of process ids or of threads, and `/proc/loadavg`.
-pub(super) fn pids(pid_max: &str, threads_max: &str, loadavg: &str) -> Finding {
+pub fn pids(pid_max: &str, threads_max: &str, loadavg: &str) -> Finding {
     const CHECK: &str = "Pids";
     let most = [pid_max, threads_max].iter().filter_map(|text| text.trim().parse::<u64>().ok()).min();
     let running =
@@ -316,7 +323,7 @@ pub(super) fn pids(pid_max: &str, threads_max: &str, loadavg: &str) -> Finding {
 }
 
 /// What the kernel can do of what runtimes and network plugins need.
-pub(super) fn kernel_modules(host: &Host) -> Finding {
+pub fn kernel_modules(host: &Host) -> Finding {
     const CHECK: &str = "KernelModules";
     let release = host.text("/proc/sys/kernel/osrelease").trim().to_owned();
     let (filesystems, folder) = (host.text("/proc/filesystems"), format!("/lib/modules/{release}"));
@@ -354,17 +361,29 @@ pub(super) fn kernel_modules(host: &Host) -> Finding {
     }
 }
 
-/// What the usual network plugins start.
-pub(super) fn iptables(host: &Host) -> Finding {
+/// What the usual network plugins start. Where there is a configuration of the network that names none of them it is not needed.
+pub fn iptables(host: &Host) -> Finding {
     const CHECK: &str = "Iptables";
-    match PROGRAMS.iter().map(|folder| format!("{folder}/iptables")).find(|path| host.has(path)) {
-        Some(path) => Finding::passed(CHECK, path),
-        None => Finding::warned(
-            CHECK,
-            "there is no program iptables: the CNI plugins `bridge` (ipMasq) and `portmap` (hostPort) start it, and pods do not start without; \
-             `apt-get install iptables`",
-        ),
+    if let Some(path) = PROGRAMS.iter().map(|folder| format!("{folder}/iptables")).find(|path| host.has(path))
+    {
+        return Finding::passed(CHECK, path);
     }
+    let files = runtime::cni_files(host, Path::new(runtime::CNI_FOLDER));
+    let texts: Vec<String> = files
+        .iter()
+        .take(CNI_FILES_MAX)
+        .map(|file| host.text(format!("{}/{file}", runtime::CNI_FOLDER)))
+        .collect();
+    let is_needed = |text: &String| START_IPTABLES.iter().any(|word| text.contains(word));
+    if !texts.is_empty() && !texts.iter().any(is_needed) {
+        let folder = runtime::CNI_FOLDER;
+        return Finding::passed(CHECK, format!("is not there, and no plugin of {folder} starts it"));
+    }
+    Finding::warned(
+        CHECK,
+        "there is no program iptables: the CNI plugins `bridge` (ipMasq) and `portmap` (hostPort) start it, and pods do not start without; \
+         `apt-get install iptables`",
+    )
 }
 
 #[cfg(test)]

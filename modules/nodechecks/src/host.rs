@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
 
+use crate::words::short;
+
 /// 1 MiB of a file is read: `/proc/net/tcp` of a machine with 6,000 sockets.
 const FILE_MAX: u64 = 1 << 20;
 /// 32,768 processes are looked at, which is how many Linux has by default.
@@ -19,57 +21,60 @@ const NAMES_MAX: usize = 1024;
 
 /// A machine. A test has one of its own, which is a folder.
 #[derive(Debug, Clone)]
-pub(crate) struct Host {
+pub struct Host {
     root: PathBuf,
 }
 
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Process {
-    pub(crate) pid: u32,
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
     /// Its program's name, as the kernel has it: 15 letters.
-    pub(crate) name: String,
+    pub name: String,
 }
 
 /// The file system below a folder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Disk {
+pub struct Disk {
     /// Which one: the number of its device.
-    pub(crate) device: u64,
-    pub(crate) size: u64,
-    /// What is left for whom is not root: a kubelet counts that.
-    pub(crate) available: u64,
+    pub device: u64,
+    /// How large it is, in bytes.
+    pub size: u64,
+    /// What is left for whom is not root, in bytes: a kubelet counts that.
+    pub available: u64,
     /// None where the file system does not count them.
-    pub(crate) inodes: u64,
-    pub(crate) inodes_free: u64,
-    pub(crate) read_only: bool,
+    pub inodes: u64,
+    /// How many of them are left.
+    pub inodes_free: u64,
+    /// It takes no writes.
+    pub read_only: bool,
 }
 
 impl Host {
     /// This machine.
-    pub(crate) fn here() -> Host {
+    pub fn here() -> Host {
         Host { root: PathBuf::from("/") }
     }
 
     /// One whose files lie in a folder.
-    #[cfg(test)]
-    pub(crate) fn in_folder(root: &Path) -> Host {
+    pub fn in_folder(root: &Path) -> Host {
         Host { root: root.to_owned() }
     }
 
     /// Where a path of the machine's is.
-    pub(crate) fn at(&self, path: impl AsRef<Path>) -> PathBuf {
+    pub fn at(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// What a file says, at most [`FILE_MAX`] of it; empty when it cannot be read.
-    pub(crate) fn text(&self, path: impl AsRef<Path>) -> String {
+    pub fn text(&self, path: impl AsRef<Path>) -> String {
         self.read(path).unwrap_or_default()
     }
 
     /// The same; `None` when it cannot be read, or is no file: a pipe would wait for its writer.
-    pub(crate) fn read(&self, path: impl AsRef<Path>) -> Option<String> {
+    pub fn read(&self, path: impl AsRef<Path>) -> Option<String> {
         let path = self.at(path);
         if !fs::metadata(&path).ok()?.is_file() {
             return None;
@@ -80,12 +85,12 @@ impl Host {
     }
 
     /// Whether something has that name.
-    pub(crate) fn has(&self, path: impl AsRef<Path>) -> bool {
+    pub fn has(&self, path: impl AsRef<Path>) -> bool {
         self.at(path).exists()
     }
 
     /// The names in a folder, sorted; `None` when there is none.
-    pub(crate) fn names(&self, folder: impl AsRef<Path>) -> Option<Vec<String>> {
+    pub fn names(&self, folder: impl AsRef<Path>) -> Option<Vec<String>> {
         let entries = fs::read_dir(self.at(folder)).ok()?.filter_map(Result::ok).take(NAMES_MAX);
         let mut names: Vec<String> =
             entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -94,25 +99,41 @@ impl Host {
     }
 
     /// The processes.
-    pub(crate) fn processes(&self) -> Vec<Process> {
+    pub fn processes(&self) -> Vec<Process> {
         let Ok(entries) = fs::read_dir(self.at("/proc")) else { return Vec::new() };
         let pids =
             entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         pids.take(PROCESSES_MAX)
             .filter_map(|pid: u32| {
                 let name = self.read(format!("/proc/{pid}/comm"))?;
-                Some(Process { pid, name: crate::store::plain(name.trim()) })
+                Some(Process { pid, name: short(name.trim()) })
             })
             .collect()
     }
 
+    /// Whether a process is of the machine itself: one of a container has processes of its own (another PID namespace). Where the kernel does not say
+    /// it is.
+    pub fn is_of_the_machine(&self, pid: u32) -> bool {
+        let space = |pid: &str| fs::read_link(self.at(format!("/proc/{pid}/ns/pid"))).ok();
+        match (space("self"), space(&pid.to_string())) {
+            (Some(own), Some(other)) => own == other,
+            _ => true,
+        }
+    }
+
     /// Which process has which socket, by the socket's inode. Those of other users are seen by root alone.
-    pub(crate) fn socket_owners(&self, inodes: &[u64]) -> BTreeMap<u64, Process> {
+    pub fn socket_owners(&self, inodes: &[u64]) -> BTreeMap<u64, Process> {
         let mut owners = BTreeMap::new();
         if inodes.is_empty() {
             return owners;
         }
-        for process in self.processes() {
+        // Who asks most often asks for its own: the others need not be looked at then.
+        let mut processes = self.processes();
+        processes.sort_by_key(|process| process.pid != std::process::id());
+        for process in processes {
+            if owners.len() == inodes.len() {
+                break;
+            }
             let Ok(entries) = fs::read_dir(self.at(format!("/proc/{}/fd", process.pid))) else { continue };
             for entry in entries.filter_map(Result::ok).take(DESCRIPTORS_MAX) {
                 let Ok(target) = fs::read_link(entry.path()) else { continue };
@@ -126,7 +147,7 @@ impl Host {
     }
 
     /// The file system on which a path is, or will be; `None` when it does not say.
-    pub(crate) fn disk(&self, path: &Path) -> Option<Disk> {
+    pub fn disk(&self, path: &Path) -> Option<Disk> {
         let path = self.at(path);
         let there = path.ancestors().find(|path| path.exists())?;
         let disk = rustix::fs::statvfs(there).ok()?;
@@ -148,7 +169,7 @@ fn inode_of(target: &[u8]) -> Option<u64> {
 }
 
 /// Bytes for people: `1.5 GiB`.
-pub(crate) fn bytes(number: u64) -> String {
+pub fn bytes(number: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if number < 1024 {
         return format!("{number} B");
@@ -180,10 +201,21 @@ mod tests {
         assert_eq!(host.processes(), std::slice::from_ref(&found));
         assert_eq!(host.socket_owners(&[4711]), BTreeMap::from([(4711, found)]));
         assert!(host.socket_owners(&[4712]).is_empty());
+        assert!(host.is_of_the_machine(7), "the kernel does not say");
+        let space = |pid: &str, number: u32| {
+            let ns = folder.path().join(format!("proc/{pid}/ns"));
+            fs::create_dir_all(&ns).unwrap();
+            std::os::unix::fs::symlink(format!("pid:[{number}]"), ns.join("pid")).unwrap();
+        };
+        space("self", 1);
+        space("7", 2);
+        assert!(!host.is_of_the_machine(7), "it is a container's");
+        space("8", 1);
+        assert!(host.is_of_the_machine(8));
         let pipe = folder.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
         assert_eq!(host.read("/pipe"), None);
-        assert_eq!(host.names("/proc").unwrap(), ["7"]);
+        assert_eq!(host.names("/proc").unwrap(), ["7", "8", "self"]);
         assert!(host.names("/nowhere").is_none());
         assert!(host.disk(Path::new("/not/yet/there")).unwrap().size > 0);
     }
