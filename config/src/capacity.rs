@@ -100,7 +100,9 @@ fn beyond(edged: &Edged, capacity: Capacity, parts: u64, told: impl Fn(String) -
             continue;
         }
         let at = |name: &str| key(&format!("{name}.{resource}"));
-        let at = if kubelet.kube_reserved.contains_key(resource) {
+        let at = if resource == "cpu" && !kubelet.reserved_system_cpus.is_empty() {
+            key("reservedSystemCPUs")
+        } else if kubelet.kube_reserved.contains_key(resource) {
             at("kubeReserved")
         } else if kubelet.system_reserved.contains_key(resource) {
             at("systemReserved")

@@ -10,6 +10,12 @@ const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 /// 1%, in hundredths of a percent.
 const PERCENT: u64 = 100;
+/// What is left of memory and of the node's disk may be a half in all, which is held against the machine elsewhere (`capacity`).
+const OF_MACHINE: u64 = u64::MAX;
+/// Of what the machine's size says nothing: more would have all pods evicted of a small one. Bytes of the images' disk, inodes, processes.
+const IMAGES_LEFT: u64 = 1 << 30;
+const INODES_LEFT: u64 = 100_000;
+const PIDS_LEFT: u64 = 10_000;
 
 /// What a job may write for a value; [`crate::ChangedBy::Administrator`] may write what edgecore starts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +32,15 @@ enum Within {
     NoneOrSeconds(u64, u64),
     /// A size; -1, which is no bound, is none.
     Bytes(u64, u64),
-    /// What has to be left: at least 1 percent, or such an amount.
-    Left(u64),
+    /// What has to be left: at least 1 percent and a half at the most, or amounts from the first to the second.
+    Left(u64, u64),
+    /// The same of any of the signals, with no least.
+    LeftOfSignals,
     /// Seconds of all groups together.
     Graces(u64),
 }
 
-use Within::{Any, Bytes, Graces, Left, NoneOrNumber, NoneOrSeconds, Number, Seconds};
+use Within::{Any, Bytes, Graces, Left, LeftOfSignals, NoneOrNumber, NoneOrSeconds, Number, Seconds};
 
 /// What a job may change: how often, how much and how long; within which bounds, and what a value beyond them would do. With any value
 /// within them the node has its link to the cloud, its broker has room for applications, and its own programs have disk and memory. The
@@ -81,37 +89,41 @@ const OPEN: [(&str, Within, &str); 48] = [
     ),
     (
         "modules.edged.tailoredKubeletConfig.evictionHard.memory.available",
-        Left(32 << 20),
+        Left(32 << 20, OF_MACHINE),
         "the machine would run out of it before a pod has to go",
     ),
     (
         "modules.edged.tailoredKubeletConfig.evictionHard.nodefs.available",
-        Left(64 << 20),
+        Left(64 << 20, OF_MACHINE),
         "edgecore's own store would find no room",
     ),
     (
         "modules.edged.tailoredKubeletConfig.evictionHard.nodefs.inodesFree",
-        Left(1000),
+        Left(1000, INODES_LEFT),
         "edgecore's own store would find no room",
     ),
     (
         "modules.edged.tailoredKubeletConfig.evictionHard.imagefs.available",
-        Left(64 << 20),
+        Left(64 << 20, IMAGES_LEFT),
         "the runtime would find no room",
     ),
     (
         "modules.edged.tailoredKubeletConfig.evictionHard.imagefs.inodesFree",
-        Left(1000),
+        Left(1000, INODES_LEFT),
         "the runtime would find no room",
     ),
     (
         "modules.edged.tailoredKubeletConfig.evictionHard.pid.available",
-        Left(100),
+        Left(100, PIDS_LEFT),
         "the machine would run out of it before a pod has to go",
     ),
-    ("modules.edged.tailoredKubeletConfig.evictionSoft", Any, ""),
+    ("modules.edged.tailoredKubeletConfig.evictionSoft", LeftOfSignals, "pods would be evicted all the time"),
     ("modules.edged.tailoredKubeletConfig.evictionSoftGracePeriod", Any, ""),
-    ("modules.edged.tailoredKubeletConfig.evictionMinimumReclaim", Any, ""),
+    (
+        "modules.edged.tailoredKubeletConfig.evictionMinimumReclaim",
+        LeftOfSignals,
+        "once one pod has to go all would have to",
+    ),
     (
         "modules.edged.tailoredKubeletConfig.evictionPressureTransitionPeriod",
         Seconds(0, HOUR),
@@ -202,7 +214,8 @@ const OPEN: [(&str, Within, &str); 48] = [
 ];
 
 /// What keeps something from pods: of a job at most a half of what the machine has, all together.
-const RESERVING: [&str; 3] = [
+const RESERVING: [&str; 4] = [
+    "modules.edged.tailoredKubeletConfig.reservedSystemCPUs",
     "modules.edged.tailoredKubeletConfig.systemReserved",
     "modules.edged.tailoredKubeletConfig.kubeReserved",
     "modules.edged.tailoredKubeletConfig.evictionHard",
@@ -308,15 +321,17 @@ pub(crate) fn refusal(path: &[String], value: &Value) -> Option<String> {
     }
     match OPEN.iter().find(|(rule, ..)| covers(rule, &key)) {
         None => Some("may be changed by no job: nobody has said that one may".to_owned()),
-        Some((_, within, why)) => {
-            within.excludes(value).map(|may| format!("may be {may} by a job; beyond that {why}"))
+        Some((rule, within, why)) => {
+            let signal = key.strip_prefix(rule).unwrap_or_default().trim_start_matches('.');
+            within.excludes(signal, value).map(|may| format!("may be {may} by a job; beyond that {why}"))
         }
     }
 }
 
 impl Within {
-    /// What a job may write, where this value is none of that. What is of another type is told elsewhere.
-    fn excludes(self, value: &Value) -> Option<String> {
+    /// What a job may write, where this value is none of that. What is of another type is told elsewhere. `below`: what stands in the key
+    /// behind the rule's.
+    fn excludes(self, below: &str, value: &Value) -> Option<String> {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let is_number = |least, most| value.as_u64().is_none_or(|own| (least..=most).contains(&own));
         let time = text.parse::<KubeletDuration>().ok();
@@ -342,13 +357,29 @@ impl Within {
                 let shown = |bytes| FileSize(Some(bytes));
                 (text.parse().ok().is_none_or(is_in), format!("{} to {}", shown(least), shown(most)))
             }
-            Left(least) => {
-                let is_enough = |left| match left {
-                    Threshold::Part(part) => part >= PERCENT,
-                    Threshold::Amount(amount) => amount >= least,
+            Left(least, most) => {
+                let is_right = |left| match left {
+                    Threshold::Part(part) => (PERCENT..=50 * PERCENT).contains(&part),
+                    Threshold::Amount(amount) => (least..=most).contains(&amount),
                 };
-                let may = format!("no less than 1% or {}", Threshold::Amount(least));
-                (text.parse().ok().is_none_or(is_enough), may)
+                (text.parse().ok().is_none_or(is_right), left(least, most))
+            }
+            LeftOfSignals => {
+                let one = |signal: &str, value: &Value| {
+                    let most = most_left(signal);
+                    let is_right = |left| match left {
+                        Threshold::Part(part) => part <= 50 * PERCENT,
+                        Threshold::Amount(amount) => amount <= most,
+                    };
+                    let wrong =
+                        value.as_str().is_some_and(|text| text.parse().is_ok_and(|own| !is_right(own)));
+                    wrong.then(|| left(0, most))
+                };
+                let wrong = match value.as_object() {
+                    Some(signals) => signals.iter().find_map(|(signal, value)| one(signal, value)),
+                    None => one(below, value),
+                };
+                (wrong.is_none(), wrong.unwrap_or_default())
             }
             Graces(most) => {
                 let seconds = |group: &Value| group.get("shutdownGracePeriodSeconds").and_then(Value::as_u64);
@@ -358,6 +389,24 @@ impl Within {
             }
         };
         (!fits).then_some(may)
+    }
+}
+
+/// How much a job may want left of a signal.
+fn most_left(signal: &str) -> u64 {
+    match signal {
+        "memory.available" | "nodefs.available" | "imagefs.available" => IMAGES_LEFT,
+        "pid.available" => PIDS_LEFT,
+        _ => INODES_LEFT,
+    }
+}
+
+fn left(least: u64, most: u64) -> String {
+    let amount = |amount| Threshold::Amount(amount);
+    match (least, most) {
+        (0, most) => format!("no more than 50% or {}", amount(most)),
+        (least, OF_MACHINE) => format!("no less than 1% or {}, and no more than 50%", amount(least)),
+        (least, most) => format!("1% to 50%, or {} to {}", amount(least), amount(most)),
     }
 }
 
@@ -404,15 +453,16 @@ mod tests {
             let key = path.join(".");
             let Some((_, within, why)) = OPEN.iter().find(|(rule, ..)| covers(rule, &key)) else { continue };
             let default = crate::values::at(&defaults, &path).unwrap();
-            assert_eq!(within.excludes(default), None, "{key}: {default}");
+            assert_eq!(within.excludes("", default), None, "{key}: {default}");
             let worst = match (default, within) {
-                (Value::String(_), Left(_)) => json!("0%"),
+                (Value::String(_), Left(..)) => json!("0%"),
+                (_, LeftOfSignals) => json!({"pid.available": "51%"}),
                 (Value::String(_), Bytes(..)) => json!("-1"),
                 (Value::String(_), _) => json!("99999h"),
                 (Value::Array(_), _) => json!([{"priority": 1, "shutdownGracePeriodSeconds": 99_999}]),
                 _ => json!(u64::MAX),
             };
-            assert_eq!(within.excludes(&worst).is_some(), *within != Any, "{key}");
+            assert_eq!(within.excludes("", &worst).is_some(), *within != Any, "{key}");
             assert_eq!(why.is_empty(), *within == Any, "{key}");
         }
     }
@@ -441,6 +491,11 @@ mod tests {
             ("maxPods", "0", "the node would take no pods"),
             ("evictionHard.nodefs.available", "\"0%\"", "may be no less than 1% or 64Mi"),
             ("evictionHard.memory.available", "\"1\"", "may be no less than 1% or 32Mi"),
+            ("evictionHard.imagefs.inodesFree", "\"1e15\"", "may be 1% to 50%, or 1k to 100k"),
+            ("evictionHard.pid.available", "\"100%\"", "may be 1% to 50%"),
+            ("evictionSoft.memory.available", "\"100%\"", "may be no more than 50% or 1Gi"),
+            ("evictionSoft", "{\"nodefs.inodesFree\": \"1e15\"}", "may be no more than 50% or 100k"),
+            ("evictionMinimumReclaim.memory.available", "\"1e18\"", "may be no more than 50% or 1Gi"),
             ("containerLogMaxSize", "\"-1\"", "may be 64Ki to 1024Mi"),
             ("imageMaximumGCAge", "\"1ns\"", "may be 0s for none, or 1h to 87600h"),
             ("shutdownGracePeriod", "\"11m\"", "may be 0s to 10m by a job"),

@@ -16,9 +16,12 @@ const CPU_OPTIONS: [&str; 3] =
     ["full-pcpus-only", "strict-cpu-reservation", "prefer-align-cpus-by-uncorecache"];
 
 impl TailoredKubeletConfig {
-    /// Of `cpu`, in thousandths.
+    /// Of `cpu`, in thousandths: where CPUs are named, those, whatever else is said of `cpu`, as by a kubelet.
     pub fn reserved_milli_cpu(&self) -> u64 {
-        self.reserved("cpu", Quantity::millis)
+        match cpus_named(&self.reserved_system_cpus) {
+            0 => self.reserved("cpu", Quantity::millis),
+            named => named.saturating_mul(1000),
+        }
     }
 
     /// Of `memory` or `ephemeral-storage`, in bytes.
@@ -173,6 +176,17 @@ fn cpus(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
     }
 }
 
+/// How many CPUs a list names; 0 where it is none.
+fn cpus_named(text: &str) -> u64 {
+    if !is_cpu_list(text) {
+        return 0;
+    }
+    let ranges = text.split(',').map(|part| part.split_once('-').unwrap_or((part, part)));
+    let bounds = ranges.filter_map(|(from, to)| Some((from.parse::<u32>().ok()?, to.parse::<u32>().ok()?)));
+    let all: std::collections::BTreeSet<u32> = bounds.flat_map(|(from, to)| from..=to).collect();
+    all.len() as u64
+}
+
 fn is_cpu_list(text: &str) -> bool {
     text.split(',').all(|part| {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
@@ -202,6 +216,8 @@ mod tests {
             ..TailoredKubeletConfig::default()
         };
         assert_eq!(kubelet.reserved_milli_cpu(), 1500);
+        let named = TailoredKubeletConfig { reserved_system_cpus: "0-1,1,8".to_owned(), ..kubelet.clone() };
+        assert_eq!(named.reserved_milli_cpu(), 3000);
         assert_eq!(
             (kubelet.reserved_bytes("memory"), kubelet.reserved_bytes("ephemeral-storage")),
             (1 << 30, 10)
