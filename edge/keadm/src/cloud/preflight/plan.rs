@@ -5,6 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde_json::Value;
 
 use super::nodes::NO_PODS;
+use crate::cloud::chart_args::NO_ADDRESS;
 use crate::cloud::found::FoundCloudCore;
 use crate::finding::Finding;
 
@@ -219,10 +220,7 @@ pub(crate) fn advertised(values: &Value) -> Finding {
             .is_ok_and(|address| address.is_loopback() || address.is_unspecified())
     };
     if addresses.is_empty() {
-        return Finding::failed(
-            CHECK,
-            "--advertise-address is missing: name the addresses at which nodes reach CloudCore, of the load balancer or of the machines with its NodePorts",
-        );
+        return Finding::failed(CHECK, NO_ADDRESS);
     }
     match addresses.iter().find(is_own) {
         Some(address) => Finding::warned(
