@@ -57,7 +57,7 @@ impl CloudPorts {
     /// The rule above.
     ///
     /// # Errors
-    /// When `cloudcore` is not host:port, or has no port beside it.
+    /// When `cloudcore` is not host:port, has no port beside it, or its port is enrolment's.
     pub(crate) fn endpoints(&self) -> Result<Endpoints> {
         if self.cloudcore.contains(',') {
             bail!(
@@ -77,6 +77,13 @@ impl CloudPorts {
                 (beside.context("there is no port below --cloudcore-ipport's: give --websocketport")?, port)
             }
         };
+        // Both are TCP, so that one of them is wrong; QUIC's is UDP, and may have the same number.
+        if websocket == self.cert {
+            bail!(
+                "{websocket} is told as WebSocket's port (--cloudcore-ipport, --websocketport) and as that of certificates (--certport), and is one of both: \
+                 CloudCore's own are 10000 and 10002, the NodePorts 30000 and 30002. No token was spent"
+            );
+        }
         let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         Ok(Endpoints {
             quic: format!("{shown}:{quic}"),
@@ -120,6 +127,16 @@ mod tests {
         let below = CloudPorts { protocol: HubProtocol::Quic, ..told("h:1") }.endpoints().unwrap_err();
         assert!(below.to_string().contains("--websocketport"), "{below}");
         assert!(told("h").endpoints().unwrap_err().to_string().contains("--cloudcore-ipport"));
+    }
+
+    #[test]
+    fn the_port_of_certificates_is_none_for_the_link() {
+        let error = told("h:10002").endpoints().unwrap_err().to_string();
+        assert!(error.contains("--certport") && error.contains("10000"), "{error}");
+        let quic = CloudPorts { protocol: HubProtocol::Quic, ..told("h:10003") };
+        assert!(quic.endpoints().is_err(), "WebSocket's is the one below");
+        let one_number = CloudPorts { protocol: HubProtocol::Quic, websocket: Some(7), ..told("h:10002") };
+        assert_eq!(of(&one_number)[..2], ["h:7", "h:10002"], "UDP");
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub use local::{
     CommandEnded, DescribeCommand, DescribeDevices, DescribePods, EditCommand, EditDevice, Exec, GetCommand,
     GetDevices, GetPods, Logs, RestartCommand, RestartPods, describe, edit, exec, get, logs, restart,
 };
-pub use node::{Join, join, reset};
+pub use node::{Join, host_name, join, reset};
 pub use node_page::{PageArgs, page};
 pub use node_socket::OfNode;
 pub use release::{Confirm, Unhold, confirm, unhold};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use beehive::Env;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use contract::NodeName;
 use keadm::{CloudPorts, ConfigLocation, HubProtocol, Join};
 use noderegistry::TOKEN_USES;
@@ -192,7 +192,8 @@ struct ResetEdge {
     /// The edgecore.yaml that join wrote
     #[arg(long, default_value = config::edge::DEFAULT_PATH)]
     config: PathBuf,
-    /// Remove the files even if the cloud cannot be told
+    /// Remove the files even if the cloud cannot be told, and the name stays taken there. A name that is another machine's, as after a
+    /// disk was copied, is given back neither with this nor without
     #[arg(long)]
     force: bool,
     /// Stop edgecore and start KubeEdge's again, from which the node came (`keadm join --from-kubeedge`); containers run on
@@ -247,7 +248,8 @@ fn main() -> ExitCode {
         return code;
     }
     daemon::names::from_files_and_dns();
-    let cli = Cli::parse();
+    // Not `Cli::parse`, which has the usage of `keadm` behind what is said of a flag of KubeEdge's.
+    let cli = Cli::from_arg_matches(&Cli::command().get_matches()).unwrap_or_else(|error| error.exit());
     match actix_rt::System::new().block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -355,7 +357,7 @@ async fn run(cli: Cli) -> Result<()> {
             let known = from_kubeedge.as_deref().map(keadm::kubeedge_node).transpose()?.flatten();
             let node = match edgenode_name.or(known) {
                 Some(name) => name,
-                None => host_name()?,
+                None => keadm::host_name()?,
             };
             let config = ConfigLocation::of(&config);
             let order = Join { cloud, token, node, config, set };
@@ -443,10 +445,4 @@ fn token_of(shown: Option<String>, file: Option<&Path>) -> Result<String> {
              input (--token takes it on the command line, where other users of this machine see it)"
         ),
     }
-}
-
-fn host_name() -> Result<String> {
-    let name =
-        std::fs::read_to_string("/proc/sys/kernel/hostname").context("cannot read this host's name")?;
-    Ok(name.trim().to_lowercase())
 }

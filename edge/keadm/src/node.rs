@@ -227,7 +227,8 @@ async fn say_ports(settings: &EdgeCore, say: &mut dyn FnMut(String)) {
     }
 }
 
-/// Gives the name back to the cloud and removes what `join` wrote.
+/// Gives the name back to the cloud and removes what `join` wrote. A name that is another machine's is given back by nobody here, whatever
+/// `force` says.
 ///
 /// # Errors
 /// While an edgecore runs on the store. When the cloud cannot be reached and `force` is not set. The files stay then, so that it can be tried again. When
@@ -325,7 +326,34 @@ fn hold_store(path: &Path) -> Result<Option<HeldStore>> {
     }
 }
 
-/// By the pair that edgecore would show: where a renewal was cut off, what is in place may be none.
+/// The name of this machine, as a node has it that is given none.
+///
+/// # Errors
+/// When the kernel does not say it.
+pub fn host_name() -> Result<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").context("cannot read this host's name")?;
+    Ok(name.trim().to_lowercase())
+}
+
+/// Why the name in the certificate is another machine's, which has come here with a copied disk: edgecore would not start under it, and whoever runs
+/// under it elsewhere would lose his link. `None`: it is this node's. `told`: the settings' name, empty if they have none; `host`: the
+/// machine's; `stored`: the one whose store lies here.
+fn is_of_another(certified: &str, told: &str, host: &str, stored: Option<&str>) -> Option<String> {
+    let why = match (told, stored) {
+        ("", _) if host != certified => {
+            format!("this machine is `{host}`, and edgecore.yaml has no hostnameOverride")
+        }
+        (told, _) if !told.is_empty() && told != certified => format!("edgecore.yaml says `{told}`"),
+        (_, Some(of)) if of != certified => format!("the store here is of `{of}`"),
+        _ => return None,
+    };
+    Some(format!(
+        "the name `{certified}` was not given back: the certificate here is of `{certified}`, and {why}; it is another machine's, from whose disk these files were \
+         copied. If no machine has that name any more, free it in the cluster: `keadm free {certified}`"
+    ))
+}
+
+/// By the pair that edgecore would show: where a renewal was cut off, what is in place may be none. Answers what is to be said of it.
 async fn give_back_of(settings: &EdgeCore) -> Result<String> {
     let hub = &settings.modules.edge_hub;
     let stored = check::identity_files(settings).look()?;
@@ -336,6 +364,15 @@ async fn give_back_of(settings: &EdgeCore) -> Result<String> {
         .with_context(|| format!("cannot read {}", hub.tls_cert_file.display()))?;
     let key = PrivateKeyDer::from_pem_slice(stored.key.as_bytes())
         .with_context(|| format!("cannot read {}", hub.tls_private_key_file.display()))?;
+    let certified = pki::node_of_certificate(&certificate)
+        .with_context(|| format!("{} is no node's", hub.tls_cert_file.display()))?;
+    let store = &settings.database.data_source;
+    let of_store = is_there(store).then(|| StoreInspector::open(store).ok()?.node()).flatten();
+    let told = &settings.modules.edged.hostname_override;
+    let host = if told.is_empty() { host_name()? } else { String::new() };
+    if let Some(words) = is_of_another(&certified, told, &host, of_store.as_deref()) {
+        return Ok(words);
+    }
     let authorities = authorities.iter().map(|der| der.to_vec()).collect();
     give_back(&hub.http_server, authorities, (vec![certificate], key)).await
 }
@@ -446,6 +483,22 @@ mod tests {
         ] {
             let words = daemon::sentence(&not_given_back(anyhow::anyhow!(cause)));
             assert!(words.ends_with(cause) && words.matches("--force").count() == 1, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_another_machines_by_the_settings_the_host_or_the_store() {
+        let of = |told, host, stored| is_of_another("edge-1", told, host, stored);
+        for own in [of("edge-1", "x", None), of("edge-1", "", Some("edge-1")), of("", "edge-1", None)] {
+            assert_eq!(own, None);
+        }
+        for (other, words) in [
+            (of("edge-2", "edge-1", None), "edgecore.yaml says `edge-2`"),
+            (of("", "edge-2", Some("edge-1")), "this machine is `edge-2`"),
+            (of("edge-1", "", Some("golden")), "the store here is of `golden`"),
+        ] {
+            let said = other.unwrap();
+            assert!(said.contains(words) && said.contains("`keadm free edge-1`"), "{said}");
         }
     }
 

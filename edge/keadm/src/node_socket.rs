@@ -37,6 +37,13 @@ impl OfNode {
     /// # Errors
     /// When they cannot be read, or are wrong.
     pub(crate) fn settings(&self) -> Result<EdgeCore> {
+        let found = self.config.symlink_metadata();
+        if found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            bail!(
+                "{} is not there: this machine has not joined (`keadm join`), or the file lies elsewhere (--config)",
+                self.config.display()
+            );
+        }
         Ok(EdgeCore::load(&self.config)?)
     }
 
@@ -184,6 +191,12 @@ pub(crate) fn for_terminal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_that_has_not_joined_is_told_so() {
+        let told = OfNode::of(Path::new("/nowhere/edgecore.yaml")).settings().unwrap_err().to_string();
+        assert!(told.contains("has not joined (`keadm join`)"), "{told}");
+    }
 
     #[test]
     fn an_answer_gives_a_terminal_no_commands() {

@@ -30,7 +30,10 @@ const SETTINGS: (&str, &str) = ("cloudcore", "cloudcore.yaml");
 /// # Errors
 /// When it is no time, or out of bounds.
 pub fn ttl(text: &str) -> Result<Duration, String> {
-    let KubeletDuration(life) = text.parse()?;
+    let Ok(KubeletDuration(life)) = text.parse() else {
+        let shown: String = text.chars().take(40).collect();
+        return Err(format!("`{}` is no time: write 90m or 72h, from 1m to 8760h", shown.escape_debug()));
+    };
     if (TTL_MIN..=TTL_MAX).contains(&life) {
         Ok(life)
     } else {
@@ -202,7 +205,7 @@ mod tests {
             ("59s", "at least"),
             ("8761h", "at most"),
             ("0", "at least"),
-            ("3d", "write 30s, 5m"),
+            ("3d", "write 90m or 72h, from 1m to 8760h"),
             ("-1h", "no time"),
         ] {
             assert!(ttl(text).is_err_and(|told| told.contains(words)), "{text}: {:?}", ttl(text));

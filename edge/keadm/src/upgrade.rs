@@ -100,7 +100,8 @@ impl OfHealth {
     /// # Errors
     /// When nobody knows where keadm is.
     pub(crate) fn order(&self) -> Result<Order> {
-        let (config, keadm) = (self.config.clone(), own_program()?);
+        // It is written down for the next start of the machine.
+        let (config, keadm) = (self.config.clone(), lasting(own_program()?));
         Ok(Order { config, keadm, offline_ok: self.offline_ok, within: self.timeout })
     }
 }
@@ -249,6 +250,15 @@ pub async fn rollback(command: &RollbackCommand, env: &Env, say: &mut dyn FnMut(
 
 fn journals(config: &Path, say: &mut dyn FnMut(String)) -> Result<JournalFolder> {
     Ok(JournalFolder::of(&nodeupgrade::trusted_settings(config, say)?.database.data_source))
+}
+
+/// Where keadm is found later on: the folder that `keadm batch` brings one in goes at the end, and the package's lies here.
+fn lasting(own: PathBuf) -> PathBuf {
+    if !own.to_str().is_some_and(|own| own.starts_with(crate::batch::FOLDER)) {
+        return own;
+    }
+    let (of_package, by_hand) = (PathBuf::from("/usr/bin/keadm"), PathBuf::from("/usr/local/bin/keadm"));
+    if of_package.exists() && !by_hand.exists() { of_package } else { by_hand }
 }
 
 fn own_program() -> Result<PathBuf> {
@@ -430,6 +440,13 @@ mod tests {
             }
         }
         assert!(parsed(&["--status", "--take-up"]).is_err() && parsed(&["--supervise", "--status"]).is_err());
+    }
+
+    #[test]
+    fn what_goes_with_a_batch_is_not_written_down_for_later() {
+        let brought = lasting(format!("{}a1b2/keadm", crate::batch::FOLDER).into());
+        assert!(brought.starts_with("/usr") && brought.ends_with("bin/keadm"), "{}", brought.display());
+        assert_eq!(lasting("/opt/keadm".into()), PathBuf::from("/opt/keadm"));
     }
 
     #[test]

@@ -236,6 +236,31 @@ async fn what_fails_on_the_machine_spends_no_token_and_leaves_neither_files_nor_
 }
 
 #[actix_rt::test]
+async fn a_copied_disk_gives_back_no_name_of_the_machine_that_it_was_copied_from() {
+    let env = Env::real();
+    let api = StandAlone::start(&env).await;
+    let cloud = EnrolmentCloud::start(api.client(), &env).await;
+    let folder = tempfile::tempdir().unwrap();
+    let token = keadm::get_token(api.client(), None, 5, keadm::TOKEN_LIFE, &env).await.unwrap();
+    let order = order(folder.path(), &cloud, token);
+    join(&order, &mut |_| {}).await.unwrap();
+    let key = EdgeCore::load(&order.config.file).unwrap().modules.edge_hub.tls_private_key_file;
+    let node = contract::NodeName::parse("edge-1").unwrap();
+    let before = cloud.registry.edge_node(&node).await.unwrap().unwrap().metadata;
+
+    // The machine that has the copy is given a name of its own.
+    let text = std::fs::read_to_string(&order.config.file).unwrap();
+    std::fs::write(&order.config.file, text.replace("edge-1", "edge-2")).unwrap();
+    let mut told = Vec::new();
+    reset(&order.config, true, &mut |line| told.push(line)).await.unwrap();
+    assert!(told[0].contains("`edge-1` was not given back") && told[0].contains("`edge-2`"), "{told:?}");
+    assert!(!key.exists() && !order.config.file.exists(), "{told:?}");
+    let after = cloud.registry.edge_node(&node).await.unwrap().unwrap().metadata;
+    assert_eq!(after, before, "the other machine's certificate is as good as before");
+    cloud.server.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_node_is_reset_in_the_middle_of_a_renewal_and_no_key_of_it_stays() {
     let env = Env::real();
     let api = StandAlone::start(&env).await;

@@ -62,6 +62,7 @@ pub use rollback::prepare_rollback;
 pub use service::{has_systemd, systemctl};
 pub use settings::prepare_settings;
 pub use status::lines as status;
+pub use store_lock::runs_on as edgecore_runs_on;
 pub use supervisor::{TakenUp, end_unwatched, supervise, take_up};
 pub use trusted::settings as trusted_settings;
 pub use version::Version;

@@ -33,6 +33,11 @@ pub(crate) fn edgecore_on(store: &Path) -> Option<Process> {
     Some(found)
 }
 
+/// Whether an edgecore of this machine's has the store at `store`. Only its own user, and root, sees that.
+pub fn runs_on(store: &Path) -> bool {
+    edgecore_on(store).is_some()
+}
+
 /// What is to be said of whoever has the store's lock and is no edgecore of this machine's.
 pub(crate) fn stranger_on(store: &Path) -> Option<String> {
     let lock = StoreLock::of(store)?;

@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 
 use file::BatchNode;
 use news::{News, Steps};
+pub(crate) use node::FOLDER;
 use node::Tools;
 pub use ssh::answer_ssh;
 

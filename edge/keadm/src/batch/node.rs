@@ -24,7 +24,7 @@ const STEP_WITHIN: Duration = Duration::from_secs(120);
 /// The exit code with which ssh itself fails.
 const OF_SSH: i32 = 255;
 /// Where a node gets its folder.
-const FOLDER: &str = "/tmp/keadm-batch.";
+pub(crate) const FOLDER: &str = "/tmp/keadm-batch.";
 
 /// What every node needs.
 #[derive(Clone)]
@@ -155,7 +155,7 @@ async fn bring_and_run(
     }
     match ended.status.code() {
         Some(0) => Ok(()),
-        Some(code) => bail!("keadm ends with {code}: {}", last_line(said)),
+        Some(code) => bail!("keadm ends with {code}: {}", why(said)),
         None => bail!("ssh was ended by a signal"),
     }
 }
@@ -166,6 +166,23 @@ fn succeeded(ended: &Ended, what: &str) -> Result<()> {
         return Ok(());
     }
     bail!("{what}: {}", last_line(&for_terminal(&String::from_utf8_lossy(&ended.err))))
+}
+
+/// Why keadm has ended: its last line, or where that is about how it is called, what was wrong with that.
+fn why(said: &str) -> String {
+    let last = last_line(said);
+    if last.starts_with("keadm: ") {
+        return last.to_owned();
+    }
+    let lines: Vec<&str> = said.lines().map(str::trim).collect();
+    let Some(at) = lines.iter().rposition(|line| line.starts_with("error: ")) else { return last.to_owned() };
+    let mut why = lines.get(at).copied().unwrap_or_default().to_owned();
+    // What is missing stands below, a line each.
+    if why.ends_with(':') {
+        let below = lines.iter().skip(at + 1).take_while(|line| !line.is_empty());
+        why.extend(below.map(|line| format!(" {line}")));
+    }
+    why
 }
 
 fn last_line(said: &str) -> &str {
@@ -216,6 +233,25 @@ async fn tail(from: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_line_that_keadm_does_not_take_it_is_said_what_is_wrong_with_it() {
+        for (said, wanted) in [
+            (
+                "error: unexpected argument '--tokn' found\n\n  tip: a similar argument exists: '--token'\n\nUsage: keadm join\n\nFor more information, try '--help'.\n",
+                "error: unexpected argument '--tokn' found",
+            ),
+            (
+                "error: the following required arguments were not provided:\n  --cloudcore-ipport <X>\n\nUsage: keadm join\n",
+                "error: the following required arguments were not provided: --cloudcore-ipport <X>",
+            ),
+            ("error: a hook's word\nkeadm: no answer from c:10002\n", "keadm: no answer from c:10002"),
+            ("it cannot be undone\n\n", "it cannot be undone"),
+            ("", "it says nothing"),
+        ] {
+            assert_eq!(why(said), wanted);
+        }
+    }
 
     #[tokio::test]
     async fn of_a_program_that_says_too_much_the_last_is_kept() {

@@ -44,6 +44,27 @@ const OF_KUBEEDGE: [(&str, &str); 12] = [
     ("/cloudCore/service/tunnelNodePort", "leave it out: streams go over the one link"),
 ];
 
+/// Without one CloudCore's certificate is for nobody.
+pub(crate) const NO_ADDRESS: &str = "--advertise-address is missing: name the addresses at which nodes reach CloudCore, of the load balancer or of the machines with its NodePorts";
+
+/// The objects of the chart, and what its own refusal of missing addresses means for whoever has never seen a value of it.
+///
+/// # Errors
+/// What the chart refuses.
+pub(crate) fn rendered(
+    values: &Value,
+    capabilities: &helmchart::Capabilities,
+    namespace: &str,
+) -> Result<Vec<Value>> {
+    helmchart::render(values, capabilities, namespace).map_err(|error| {
+        let error = anyhow::Error::from(error);
+        match format!("{error:#}").contains("advertiseAddress is empty") {
+            true => anyhow::anyhow!("{NO_ADDRESS}"),
+            false => error,
+        }
+    })
+}
+
 /// What CloudCore is installed with.
 #[derive(Debug, Args)]
 pub struct ChartArgs {
@@ -195,6 +216,14 @@ mod tests {
         let mut args = ChartArgs::default();
         change(&mut args);
         args
+    }
+
+    #[test]
+    fn without_an_address_the_flag_is_named_that_gives_one() {
+        let capabilities = helmchart::Capabilities { version: "1.33".to_owned(), kinds: Vec::new() };
+        let values = ChartArgs::default().values().unwrap();
+        let told = rendered(&values, &capabilities, "kubeedge").unwrap_err().to_string();
+        assert!(told.starts_with("--advertise-address is missing"), "{told}");
     }
 
     #[test]

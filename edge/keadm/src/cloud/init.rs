@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::applier::{Applier, named};
 use super::capabilities::Cluster;
-use super::chart_args::ChartArgs;
+use super::chart_args::{self, ChartArgs};
 use super::preflight::{self, Checked, Landing};
 use super::{definitions, found, manifest, rollout};
 
@@ -53,7 +53,7 @@ pub async fn init(order: &Init, env: &Env, say: &mut dyn FnMut(String)) -> Resul
     let client = crate::client(order.kube_config.as_deref()).await?;
     let cluster = Cluster::ask(&client).await?;
     let namespace = order.chart.namespace.as_str();
-    let objects = helmchart::render(&values, &cluster.capabilities(), namespace)?;
+    let objects = chart_args::rendered(&values, &cluster.capabilities(), namespace)?;
     check_settings(&objects)?;
     let found = found::find(&client, namespace).await?;
     // With --dry-run standard output is the YAML's, so that it may be a file.

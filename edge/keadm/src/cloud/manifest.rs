@@ -52,7 +52,7 @@ pub async fn manifest(order: &Manifest, say: &mut dyn FnMut(String)) -> Result<(
         }
     };
     let namespace = &order.chart.namespace;
-    let objects = helmchart::render(&values, &capabilities, namespace)?;
+    let objects = super::chart_args::rendered(&values, &capabilities, namespace)?;
     say(yaml(&values, objects, namespace, order.skip_crds)?);
     Ok(())
 }

@@ -315,6 +315,18 @@ fn toleration(own: &Value) -> String {
     }
 }
 
+/// Edged keeps so many bytes of an event's message, and less by the part of a letter.
+const MESSAGE_MAX: usize = 256;
+
+/// An event's message, with a mark where Edged has cut it.
+pub(crate) fn whole_or_cut(message: &str) -> String {
+    // A letter has 4 bytes at the most.
+    match message.len() > MESSAGE_MAX - 4 {
+        true => format!("{message} …"),
+        false => message.to_owned(),
+    }
+}
+
 /// Of the node's last events those of the pod.
 pub(crate) fn events(pod: &Value, all: &[Value], now: SystemTime) -> Vec<String> {
     let about = format!("Pod {}/{}", text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
@@ -336,7 +348,7 @@ pub(crate) fn events(pod: &Value, all: &[Value], now: SystemTime) -> Vec<String>
                 text(event, "/reason"),
                 format!("{}{times}", since(event)),
                 "edgecore".to_owned(),
-                text(event, "/message"),
+                whole_or_cut(&text(event, "/message")),
             ]
         })
         .collect();
@@ -398,5 +410,8 @@ mod tests {
         assert_eq!(said.len(), 3, "{said:?}");
         assert_eq!(said[2], "  Warning   BackOff   60s (x3)   edgecore   m");
         assert_eq!(events(&pod, &[], UNIX_EPOCH).len(), 1);
+        let mut long = event("Pod shop/till");
+        long["message"] = json!("x".repeat(MESSAGE_MAX));
+        assert!(events(&pod, &[long], UNIX_EPOCH)[2].ends_with("xx …"));
     }
 }

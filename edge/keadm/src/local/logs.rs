@@ -6,9 +6,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
+use serde_json::Value;
 
-use super::pod_list::{container, pod};
+use super::pod_list::{container, list, pod, text};
 use crate::node_socket::{self, OfNode};
+
+/// What a kubelet says in place of a log, before the container's id.
+const REFUSAL: &[u8] = b"unable to retrieve container logs for ";
+/// 512 bytes: that, and an id.
+const REFUSAL_MAX: usize = 512;
 
 /// Whose log, and what of it.
 #[derive(Args)]
@@ -111,13 +117,55 @@ pub(crate) async fn logs(order: &Logs) -> Result<()> {
         let _ = writeln!(std::io::stderr(), "{word}");
     }
     let mut out = std::io::stdout().lock();
-    let mut print = |piece: &[u8]| out.write_all(piece).and_then(|()| out.flush());
+    let mut last = LastLine::default();
+    let mut print = |piece: &[u8]| {
+        last.take(piece);
+        out.write_all(piece).and_then(|()| out.flush())
+    };
     let copied = node_socket::copy(&order.node, &order.path(&container)?, &mut print).await;
     let (status, said) = copied.context("the log breaks off")?;
     if status != 200 {
         return Err(node_socket::refusal(status, &said));
     }
+    if last.is_refusal(&pod) {
+        let _ = writeln!(out);
+        bail!("the runtime does not say where the log is: `keadm debug check runtime` looks at it");
+    }
     Ok(())
+}
+
+/// The begin of what stands behind the last line break.
+#[derive(Default)]
+struct LastLine(Vec<u8>);
+
+impl LastLine {
+    fn take(&mut self, piece: &[u8]) {
+        let rest = match piece.iter().rposition(|letter| *letter == b'\n') {
+            Some(at) => {
+                self.0.clear();
+                piece.get(at + 1..).unwrap_or_default()
+            }
+            None => piece,
+        };
+        let room = REFUSAL_MAX.saturating_sub(self.0.len());
+        self.0.extend(rest.iter().take(room));
+    }
+
+    /// Whether a kubelet's words stand in place of the log, as where the runtime is down: with the container's own id, which a
+    /// program has no reason to say in such a sentence.
+    fn is_refusal(&self, pod: &Value) -> bool {
+        const LISTS: [&str; 3] = [
+            "/status/containerStatuses",
+            "/status/initContainerStatuses",
+            "/status/ephemeralContainerStatuses",
+        ];
+        let Some(id) = self.0.strip_prefix(REFUSAL) else { return false };
+        let mut statuses = LISTS.iter().flat_map(|of| list(pod, of));
+        statuses.any(|status| {
+            let ids = ["/containerID", "/lastState/terminated/containerID", "/state/terminated/containerID"];
+            ids.iter().any(|pointer| text(status, pointer).as_bytes() == id)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +183,21 @@ mod tests {
     fn path(arguments: &[&str]) -> Result<String, String> {
         let cli = Cli::try_parse_from([&["x"], arguments].concat()).map_err(|error| error.to_string())?;
         cli.logs.path("c").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_kubelets_words_in_place_of_a_log_are_told_from_a_programs() {
+        let pod = serde_json::json!({"status": {"containerStatuses": [{"containerID": "containerd://abc"}]}});
+        let of = |pieces: &[&str]| {
+            let mut last = LastLine::default();
+            pieces.iter().for_each(|piece| last.take(piece.as_bytes()));
+            last.is_refusal(&pod)
+        };
+        assert!(of(&["unable to retrieve container logs for containerd://abc"]));
+        assert!(of(&["line 1\nunable to retrieve cont", "ainer logs for containerd://abc"]));
+        assert!(!of(&["unable to retrieve container logs for containerd://abc\n"]), "a line of its own");
+        assert!(!of(&["unable to retrieve container logs for containerd://other"]));
+        assert!(!of(&["line 1"]) && !of(&[]));
     }
 
     #[test]

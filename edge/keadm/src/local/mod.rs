@@ -18,6 +18,7 @@ use anyhow::Result;
 use beehive::Env;
 use clap::Subcommand;
 
+pub(crate) use describe_pod::whole_or_cut;
 pub use devices::{DescribeDevices, GetDevices};
 pub use edit_device::EditDevice;
 pub use exec::{CommandEnded, Exec};

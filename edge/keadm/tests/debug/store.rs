@@ -159,7 +159,8 @@ async fn why_a_pod_waits_is_said_while_edgecore_is_down() {
     found(&said, "FAIL   ", "EdgeCore", "does not");
     found(&said, "ok     ", "Registered", "as `edge-1`");
     found(&said, "WARNING", "Schedulable", "kubectl uncordon edge-1");
-    found(&said, "FAIL   ", "Ready", "Ready is False");
+    found(&said, "FAIL   ", "RuntimeEndpoint", "nobody answers");
+    found(&said, "FAIL   ", "Ready", "before it fell silent; the runtime says why: RuntimeEndpoint");
     found(&said, "WARNING", "Link", "edgecore does not answer");
     found(&said, "ok     ", "Outbox", "nothing waits");
     let said = node.debug(&["diagnose", "install"]).await.1;

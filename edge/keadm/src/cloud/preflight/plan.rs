@@ -6,6 +6,7 @@ use nodechecks::Finding;
 use serde_json::Value;
 
 use super::nodes::NO_PODS;
+use crate::cloud::chart_args::NO_ADDRESS;
 use crate::cloud::found::FoundCloudCore;
 
 /// Pod Security's levels, the strictest first.
@@ -219,10 +220,7 @@ pub(crate) fn advertised(values: &Value) -> Finding {
             .is_ok_and(|address| address.is_loopback() || address.is_unspecified())
     };
     if addresses.is_empty() {
-        return Finding::failed(
-            CHECK,
-            "--advertise-address is missing: name the addresses at which nodes reach CloudCore, of the load balancer or of the machines with its NodePorts",
-        );
+        return Finding::failed(CHECK, NO_ADDRESS);
     }
     match addresses.iter().find(is_own) {
         Some(address) => Finding::warned(

@@ -34,6 +34,9 @@ const LINES_OF_DETAIL: &str = "50000";
 /// 64 names of files of a folder of logs.
 const LOGS_MAX: usize = 64;
 
+/// Stands in place of a log, and is said.
+const NO_LOG: &str = "no log of edgecore was found: systemd's journal has none of the unit edgecore; where edgecore writes it elsewhere, name the file or the folder with --log-path\n";
+
 /// Files of the machine that say what it is. None has a secret in it, and what looks like one is taken out all the same.
 const FILES: [(&str, &str); 20] = [
     ("system/os-release", "/etc/os-release"),
@@ -121,7 +124,9 @@ pub(super) async fn collect(order: &CollectArgs, env: &Env, say: &mut dyn FnMut(
     add("system/processes", processes(&host))?;
     add("network/listening", listening(&host))?;
     add("runtime/runtime.txt", runtime(&settings, order.detail, env).await)?;
-    for (name, text) in logs(order, env).await {
+    let logs = logs(order, env).await;
+    let has_log = !logs.iter().any(|(_, text)| text == NO_LOG);
+    for (name, text) in logs {
         add(&name, text)?;
     }
     if order.detail {
@@ -134,6 +139,9 @@ pub(super) async fn collect(order: &CollectArgs, env: &Env, say: &mut dyn FnMut(
         )?;
     }
     let at = archive.end()?;
+    if !has_log {
+        say(format!("WARNING: {}", NO_LOG.trim_end()));
+    }
     let size = std::fs::metadata(&at).map_or(0, |metadata| metadata.len());
     say(format!(
         "{} ({}, mode 0600): keys, tokens and contents of Secrets are not in it; look through it before you hand it on",
@@ -324,13 +332,23 @@ async fn logs(order: &CollectArgs, env: &Env) -> Vec<(String, String)> {
     };
     match &order.log_path {
         Some(path) => logs.extend(files_of(path)),
-        None => logs.push(("logs/edgecore.log".to_owned(), journal(&["--unit=edgecore"]).await)),
+        None => {
+            let said = journal(&["--unit=edgecore"]).await;
+            let said = if is_empty(&said) { NO_LOG.to_owned() } else { said };
+            logs.push(("logs/edgecore.log".to_owned(), said));
+        }
     }
     if order.detail {
         logs.push(("logs/containerd.log".to_owned(), journal(&["--unit=containerd"]).await));
         logs.push(("logs/kernel.log".to_owned(), journal(&["--dmesg"]).await));
     }
     logs
+}
+
+/// Whether journalctl has no line, or cannot be run.
+fn is_empty(journal: &str) -> bool {
+    let text = journal.trim();
+    text.is_empty() || text == "-- No entries --" || text.starts_with("(journalctl ")
 }
 
 /// A file, or those of a folder, each from its end.
@@ -397,6 +415,14 @@ async fn program_says(program: &str, arguments: &[&str], env: &Env) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_journal_without_a_line_is_no_log() {
+        for none in ["-- No entries --\n", "", "(journalctl cannot be started: No such file)\n"] {
+            assert!(is_empty(none), "{none}");
+        }
+        assert!(!is_empty("2023-11-14T22:13:20Z edge-1 edgecore[7]: -- No entries --\n"));
+    }
 
     #[test]
     fn a_file_that_is_no_yaml_is_left_out_and_comments_never_come_along() {

@@ -11,7 +11,7 @@ use beehive::Env;
 use clap::{Args, Subcommand};
 use config::edge::EdgeCore;
 use edge_store::StoreInspector;
-use nodechecks::{Finding, Host};
+use nodechecks::{Finding, Grade, Host};
 use serde_json::Value;
 
 use super::check::{self, CheckArgs, CheckWith, Topic};
@@ -63,6 +63,8 @@ pub(crate) struct Live {
     pub(crate) metrics: Option<String>,
     /// The node's page as JSON, where there is one.
     pub(crate) page: Option<Value>,
+    /// The last events of the node and its pods.
+    pub(crate) events: Option<Value>,
 }
 
 impl Live {
@@ -81,8 +83,9 @@ impl Live {
             Ok((200, text)) => Some(text),
             Ok(_) | Err(_) => None,
         };
-        let (metrics, page) = tokio::join!(text("/metrics"), text("/page.json"));
-        Live { health: Some(health), metrics, page: page.and_then(|page| serde_json::from_str(&page).ok()) }
+        let (metrics, page, events) = tokio::join!(text("/metrics"), text("/page.json"), text("/events"));
+        let json = |text: Option<String>| serde_json::from_str(&text?).ok();
+        Live { health: Some(health), metrics, page: json(page), events: json(events) }
     }
 }
 
@@ -105,13 +108,25 @@ pub(super) async fn diagnose(order: &DiagnoseCommand, env: &Env, say: &mut dyn F
 /// What is found of the node.
 pub(crate) async fn of_node(of: &DiagnoseNode, env: &Env) -> Vec<Finding> {
     let (settings, has_joined, of_file) = check::configuration(&of.config);
-    let (live, processes) =
-        tokio::join!(Live::ask(&settings, &of.config), async { Host::here().processes() });
+    let host = Host::here();
+    let with = CheckWith::of(&of.config);
+    // The runtime itself is newer than what edgecore last reported of it, which a kubelet does after half a minute, too.
+    let (live, runtime) = tokio::join!(Live::ask(&settings, &of.config), async {
+        match has_joined {
+            true => check::findings(Topic::Runtime, &with, &host, env).await.unwrap_or_default(),
+            false => Vec::new(),
+        }
+    });
     let (of_store, inspector) =
         check::store(&settings.database.data_source, &settings.modules.edged.hostname_override);
     let mut findings = vec![of_file];
+    let mut is_of_now = false;
     if has_joined {
-        let runs = processes.iter().any(|process| process.name == "edgecore");
+        let runs = runs(&settings, &host);
+        is_of_now = match &live.health {
+            Some(health) => health.is_ok(),
+            None => runs,
+        };
         findings.push(node::edgecore(runs, live.health.as_ref(), settings.modules.edge_stream.socket()));
     }
     findings.push(of_store);
@@ -119,10 +134,24 @@ pub(crate) async fn of_node(of: &DiagnoseNode, env: &Env) -> Vec<Finding> {
         findings.push(node::link(live.metrics.as_deref(), live.page.as_ref()));
         let node = inspector.as_ref().and_then(|inspector| node_of(inspector, &settings));
         findings.extend(node::registered(node.as_ref(), &settings.modules.edged.hostname_override));
-        findings.extend(node::conditions(node.as_ref(), live.page.as_ref()));
+        let complaints: Vec<Finding> =
+            runtime.into_iter().filter(|finding| finding.grade != Grade::Passed).collect();
+        let conditions = node::conditions(node.as_ref(), live.page.as_ref(), is_of_now, &complaints);
+        findings.extend(complaints);
+        findings.extend(conditions);
         findings.extend(node::outbox(inspector.as_ref(), env.wall()));
     }
     findings
+}
+
+/// Whether an edgecore runs here: the one that has this store, since another one of that name may be KubeEdge's, or have ended with nobody to
+/// notice. Whoever is not root may not see who has it, and goes by the name.
+fn runs(settings: &EdgeCore, host: &Host) -> bool {
+    if rustix::process::geteuid().is_root() {
+        return nodeupgrade::edgecore_runs_on(&settings.database.data_source);
+    }
+    let has_ended = |pid: u32| node::is_zombie(&host.text(format!("/proc/{pid}/stat")));
+    host.processes().iter().any(|process| process.name == "edgecore" && !has_ended(process.pid))
 }
 
 /// The Node, as the store has it.
@@ -160,11 +189,6 @@ async fn of_pod(of: &DiagnosePod, env: &Env) -> Vec<Finding> {
             "edgecore does not answer, so that nobody sees to this pod, and what stands here is of before: `keadm debug diagnose node` says more",
         ));
     }
-    findings.extend(pod::events(
-        live.page.as_ref(),
-        &of.namespace,
-        &of.name,
-        settings.modules.edge_page.enable,
-    ));
+    findings.extend(pod::events(live.events.as_ref(), &of.namespace, &of.name, env.wall()));
     findings
 }

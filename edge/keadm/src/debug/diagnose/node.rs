@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use contract::pod_status::CHECKS;
 use edge_store::StoreInspector;
-use nodechecks::Finding;
+use nodechecks::{Finding, Grade};
 use serde_json::Value;
 
 use crate::store::{age, plain};
@@ -14,6 +14,9 @@ const EDGECORE: &str = "EdgeCore";
 const LINK: &str = "Link";
 const REGISTERED: &str = "Registered";
 const OUTBOX: &str = "Outbox";
+/// Prints what the last dials came to, and why the last link ended, where the page does not say it.
+const DIALS: &str =
+    "`journalctl -u edgecore --no-pager | grep -E 'edgehub_(dial_failed|link_ended)' | tail -n 3`";
 /// EdgeHub has a link once more; it has lost one.
 const LINKED: (&str, &str) = ("edgehub_linked", "edgehub_link_ended");
 
@@ -54,6 +57,11 @@ pub(super) fn edgecore(
     }
 }
 
+/// Whether a process has ended and waits for its parent, by its `/proc/PID/stat`: its state stands behind its name, which may have brackets in it.
+pub(super) fn is_zombie(stat: &str) -> bool {
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+}
+
 /// How often an event was counted, by a page of metrics.
 fn count(page: &str, event: &str) -> Option<u64> {
     let series = format!("kubehive_edge_events_total{{event=\"{event}\"}} ");
@@ -87,7 +95,7 @@ pub(super) fn link(metrics: Option<&str>, page: Option<&Value>) -> Finding {
     Finding::failed(
         LINK,
         format!(
-            "there is none; {cure}; `journalctl -u edgecore` says what each dial came to, and so does the node's page (modules.edgePage)"
+            "there is none; the last line of {DIALS} says why, as where CloudCore has refused this node by name; {cure}"
         ),
     )
 }
@@ -131,8 +139,20 @@ pub(super) fn registered(node: Option<&Value>, name: &str) -> Vec<Finding> {
     findings
 }
 
-/// The node's conditions, the page's where there is one: those of the store have no words when they are newer than the Node.
-pub(super) fn conditions(node: Option<&Value>, page: Option<&Value>) -> Vec<Finding> {
+/// The node's conditions, the page's where there is one: those of the store have no words when they are newer than the Node, and then what the
+/// runtime itself says now (`complaints`) are the words. `is_of_now`: an edgecore runs that looks after them.
+pub(super) fn conditions(
+    node: Option<&Value>,
+    page: Option<&Value>,
+    is_of_now: bool,
+    complaints: &[Finding],
+) -> Vec<Finding> {
+    let failed: Vec<&str> = complaints
+        .iter()
+        .filter(|finding| finding.grade == Grade::Failed)
+        .map(|finding| finding.check)
+        .collect();
+    let before = if is_of_now { "" } else { ", by what edgecore said before it fell silent" };
     let of_page = page.and_then(|page| page.pointer("/nodeStatus/conditions")).and_then(Value::as_array);
     let of_node = node.and_then(|node| node.pointer("/status/conditions")).and_then(Value::as_array);
     let all = of_page.filter(|conditions| !conditions.is_empty()).or(of_node);
@@ -155,15 +175,28 @@ pub(super) fn conditions(node: Option<&Value>, page: Option<&Value>) -> Vec<Find
         let is_well = (one["status"] == "True") == is_ready && one["status"] != "Unknown";
         let words = match (text("reason"), text("message")) {
             (reason, message) if reason.is_empty() && message.is_empty() => {
-                format!(
-                    "{} is {}; edgecore's log says why (`journalctl -u edgecore`)",
-                    text("type"),
-                    text("status")
-                )
+                let why = match (is_ready, failed.is_empty()) {
+                    (true, false) => format!("the runtime says why: {}", failed.join(", ")),
+                    _ => "edgecore's log says why (`journalctl -u edgecore -n 200`)".to_owned(),
+                };
+                format!("{} is {}{before}; {why}", text("type"), text("status"))
             }
-            (reason, message) => format!("{} is {}: {reason}: {message}", text("type"), text("status")),
+            (reason, message) => {
+                format!("{} is {}{before}: {reason}: {message}", text("type"), text("status"))
+            }
         };
         match (is_well, is_ready) {
+            (true, true) if !is_of_now => Some(Finding::warned(
+                "Ready",
+                "the node was Ready before edgecore fell silent; without it the cluster takes it for lost within a minute",
+            )),
+            (true, true) if !failed.is_empty() => Some(Finding::warned(
+                "Ready",
+                format!(
+                    "the node is Ready by edgecore's last report, and by what the runtime says now it will not stay so: {}",
+                    failed.join(", ")
+                ),
+            )),
             (true, true) => Some(Finding::passed("Ready", "the node is Ready")),
             (true, false) => None,
             (false, true) => Some(Finding::failed(
@@ -235,7 +268,11 @@ mod tests {
             )
         };
         grade(&link(Some(&metrics(2, 1)), None), Passed, "there is one");
-        grade(&link(Some(&metrics(2, 2)), None), Failed, "there is none");
+        grade(
+            &link(Some(&metrics(2, 2)), None),
+            Failed,
+            "there is none; the last line of `journalctl -u edgecore",
+        );
         grade(&link(Some(""), None), Failed, "there is none");
         grade(&link(None, None), Warned, "does not answer");
     }
@@ -267,17 +304,43 @@ mod tests {
         assert!(of(json!([checks("True")])).is_empty());
         grade(&found[0], Passed, "Ready");
         grade(&found[1], Failed, "DiskPressure is True: r: m");
-        grade(&conditions(None, None)[0], Warned, "reported nothing yet");
+        grade(&conditions(None, None, true, &[])[0], Warned, "reported nothing yet");
         // The page is newer than the Node.
         let page = json!({"nodeStatus": {"conditions": [{"type": "Ready", "status": "True"}]}});
         grade(
-            &conditions(Some(&json!({"status": {"conditions": [ready]}})), Some(&page))[0],
+            &conditions(Some(&json!({"status": {"conditions": [ready]}})), Some(&page), true, &[])[0],
             Passed,
             "Ready",
         );
     }
 
     fn conditions_of(conditions: &Value) -> Vec<Finding> {
-        super::conditions(Some(&json!({"status": {"conditions": conditions}})), None)
+        super::conditions(Some(&json!({"status": {"conditions": conditions}})), None, true, &[])
+    }
+
+    #[test]
+    fn what_the_runtime_says_now_is_the_reason_that_the_store_does_not_keep() {
+        let node = |status: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
+        let down = [
+            Finding::failed("RuntimeEndpoint", "nobody answers"),
+            Finding::warned("Iptables", "is not there"),
+        ];
+        let of = |status: &str, is_of_now, complaints: &[Finding]| {
+            conditions(Some(&node(status)), None, is_of_now, complaints).remove(0)
+        };
+        grade(&of("False", true, &down), Failed, "Ready is False; the runtime says why: RuntimeEndpoint; ");
+        grade(&of("False", true, &[]), Failed, "`journalctl -u edgecore -n 200`");
+        // A kubelet's 30 s, before it says so itself.
+        grade(&of("True", true, &down), Warned, "last report");
+        grade(&of("True", true, &down[1..]), Passed, "the node is Ready");
+        grade(&of("True", false, &[]), Warned, "was Ready before edgecore fell silent");
+        grade(&of("False", false, &[]), Failed, "before it fell silent");
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_none() {
+        assert!(is_zombie("7 (edgecore) Z 1 7"));
+        assert!(is_zombie("7 (a) Z) Z 1 7") && !is_zombie("7 (a) Z) S 1 7"));
+        assert!(!is_zombie("7 (edgecore) S 1 7") && !is_zombie(""));
     }
 }

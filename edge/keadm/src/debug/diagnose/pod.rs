@@ -7,6 +7,7 @@ use nodechecks::Finding;
 use serde_json::Value;
 
 use super::super::get::{containers, pod_state};
+use crate::local::whole_or_cut;
 use crate::store::{age, plain};
 
 const POD: &str = "Pod";
@@ -36,7 +37,7 @@ const CURES: [(&str, &str); 12] = [
     ("InvalidImageName", "write the image's name as registry/name:tag, in small letters"),
     (
         "CrashLoopBackOff",
-        "it ends again and again: `crictl logs` or `kubectl logs --previous` shows its last words",
+        "it ends again and again: `keadm ctl logs POD --previous` shows its last words, also without the cloud",
     ),
     ("CreateContainerConfigError", "what it names of a Secret or config map is not there: see References"),
     (
@@ -51,7 +52,10 @@ const CURES: [(&str, &str); 12] = [
         "OOMKilled",
         "it went beyond its memory limit, or the machine has no more: raise resources.limits.memory, or find what it keeps",
     ),
-    ("Error", "it ended with an error: `crictl logs` or `kubectl logs --previous` shows its last words"),
+    (
+        "Error",
+        "it ended with an error: `keadm ctl logs POD --previous` shows its last words, also without the cloud",
+    ),
     (
         "Evicted",
         "the node was short of something (`keadm debug check`): its owner makes another pod once there is room",
@@ -214,55 +218,78 @@ fn ended(terminated: &Value) -> Option<String> {
 /// What it refers to and the node does not have.
 pub(super) fn references(pod: &Value, is_held: &dyn Fn(&ObjectKey) -> bool) -> Option<Finding> {
     let text = |key: &str| pod["metadata"][key].as_str().unwrap_or_default();
-    let references = PodReferences::of_pod(text("name"), &pod["spec"]);
-    let all: Vec<ObjectKey> = references.keys(text("namespace")).collect();
+    let keys = |spec: &Value| -> Vec<ObjectKey> {
+        PodReferences::of_pod(text("name"), spec).keys(text("namespace")).collect()
+    };
+    let all = keys(&pod["spec"]);
     if all.is_empty() {
         return None;
     }
-    let missing: Vec<String> = all
-        .iter()
-        .filter(|key| !is_held(key))
-        .map(|key| plain(&format!("{} {}", key.resource, key.name)))
-        .collect();
-    Some(match missing.is_empty() {
-        true => Finding::passed(REFERENCES, format!("all {} objects that it refers to are here", all.len())),
-        false => Finding::warned(
+    let mut spec = pod["spec"].clone();
+    take_optional(&mut spec);
+    let needed = keys(&spec);
+    let (missing, spared): (Vec<&ObjectKey>, Vec<&ObjectKey>) =
+        all.iter().filter(|key| !is_held(key)).partition(|key| needed.contains(key));
+    let named = |keys: &[&ObjectKey]| {
+        let names: Vec<String> =
+            keys.iter().map(|key| plain(&format!("{} {}", key.resource, key.name))).collect();
+        names.join(", ")
+    };
+    Some(match (missing.is_empty(), spared.is_empty()) {
+        (true, true) => {
+            Finding::passed(REFERENCES, format!("all {} objects that it refers to are here", all.len()))
+        }
+        (true, false) => Finding::passed(
+            REFERENCES,
+            format!("all that it needs are here; not here, and `optional`: {}", named(&spared)),
+        ),
+        (false, _) => Finding::warned(
             REFERENCES,
             format!(
-                "not here: {}: made in the cluster they come by themselves while there is a link (what is `optional` may be absent)",
-                missing.join(", ")
+                "not here: {}: made in the cluster they come by themselves while there is a link",
+                named(&missing)
             ),
         ),
     })
 }
 
-/// The last events of it, which edgecore has in memory and shows on its page.
-pub(super) fn events(page: Option<&Value>, namespace: &str, name: &str, has_page: bool) -> Vec<Finding> {
-    let Some(page) = page else {
-        let says = match has_page {
-            true => "edgecore does not show its page, on which the last events are".to_owned(),
-            false => format!(
-                "its last events are on the node's page, which is off (modules.edgePage.enable); in the cluster `kubectl describe pod -n {} {}` has them",
-                plain(namespace),
-                plain(name)
-            ),
-        };
+/// Takes out of a pod's spec what it does without: each reference with `optional: true`.
+fn take_optional(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| field["optional"] != true);
+            fields.values_mut().for_each(take_optional);
+        }
+        Value::Array(values) => values.iter_mut().for_each(take_optional),
+        _ => {}
+    }
+}
+
+/// The last events of it, which edgecore has in memory and says at its socket, at `now`.
+pub(super) fn events(all: Option<&Value>, namespace: &str, name: &str, now: SystemTime) -> Vec<Finding> {
+    let Some(all) = all else {
+        let says = format!(
+            "edgecore, which has the last ones in memory, does not say them; in the cluster `kubectl describe pod -n {} {}` has them",
+            plain(namespace),
+            plain(name)
+        );
         return vec![Finding::passed(EVENTS, says)];
     };
     let about = format!("Pod {namespace}/{name}");
-    let all = page.pointer("/nodeStatus/events").and_then(Value::as_array).into_iter().flatten();
+    let all = all.as_array().into_iter().flatten();
     let own: Vec<&Value> = all.filter(|event| event["about"] == about).take(EVENTS_MAX).collect();
     if own.is_empty() {
         return vec![Finding::passed(EVENTS, "none since edgecore began")];
     }
-    let now = page["unix"].as_i64().unwrap_or_default();
+    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let line = |event: &&Value| {
         let text = |key: &str| plain(event[key].as_str().unwrap_or_default());
         let since = event["unix"]
             .as_i64()
-            .and_then(|at| u64::try_from(now.saturating_sub(at)).ok())
-            .map_or_else(|| "-".to_owned(), age);
-        let words = format!("{since} ago {}: {}", text("reason"), text("message"));
+            .and_then(|at| u64::try_from(at).ok())
+            .map_or_else(|| "-".to_owned(), |at| age(now.saturating_sub(at)));
+        let message = plain(&whole_or_cut(event["message"].as_str().unwrap_or_default()));
+        let words = format!("{since} ago {}: {message}", text("reason"));
         if event["isWarning"] == true {
             Finding::warned(EVENTS, words)
         } else {
@@ -348,17 +375,24 @@ mod tests {
         grade(&found, Warned, "not here: secrets login");
         grade(&references(&refers, &|_: &ObjectKey| true).unwrap(), Passed, "all 2");
         assert_eq!(references(&pod(json!({})), &|_: &ObjectKey| false), None);
+        // Who refers to it twice, and once needs it, needs it.
+        refers["spec"]["volumes"][0]["secret"]["optional"] = json!(true);
+        let found = references(&refers, &|key: &ObjectKey| key.resource == "configmaps").unwrap();
+        grade(&found, Passed, "`optional`: secrets login");
+        refers["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "login"}}]);
+        let found = references(&refers, &|key: &ObjectKey| key.resource == "configmaps").unwrap();
+        grade(&found, Warned, "not here: secrets login");
     }
 
     #[test]
-    fn its_events_are_those_of_the_page() {
-        let page = json!({"unix": 1_700_000_300, "nodeStatus": {"events": [
+    fn its_events_are_those_that_edgecore_has() {
+        let all = json!([
             {"about": "Pod shop/till", "unix": 1_700_000_240, "isWarning": true, "reason": "Failed", "message": "no such image"},
-            {"about": "Pod shop/web", "unix": 1_700_000_240, "reason": "Started", "message": ""}]}});
-        let found = events(Some(&page), "shop", "till", true);
+            {"about": "Pod shop/web", "unix": 1_700_000_240, "reason": "Started", "message": ""}]);
+        let found = events(Some(&all), "shop", "till", now());
         assert_eq!(found.len(), 1);
         grade(&found[0], Warned, "60s ago Failed: no such image");
-        grade(&events(Some(&page), "shop", "other", true)[0], Passed, "none since");
-        grade(&events(None, "shop", "till", false)[0], Passed, "modules.edgePage.enable");
+        grade(&events(Some(&all), "shop", "other", now())[0], Passed, "none since");
+        grade(&events(None, "shop", "till", now())[0], Passed, "kubectl describe pod -n shop till");
     }
 }

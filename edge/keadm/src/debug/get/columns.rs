@@ -177,6 +177,21 @@ fn ended(terminated: &Value) -> String {
     }
 }
 
+/// Leaves out what a node's store never knows of it: the cloud sends no Node's own word about its programs back, and a column of `<none>` says that there
+/// is none.
+pub(super) fn without_unknown(heads: &mut Vec<&'static str>, rows: &mut [Vec<String>]) {
+    const OF_THE_NODE_ITSELF: [&str; 5] =
+        ["VERSION", "INTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME"];
+    for at in (0..heads.len()).rev() {
+        let is_unknown = |row: &Vec<String>| row.get(at).is_some_and(|cell| cell == NONE);
+        let is_own = heads.get(at).is_some_and(|head| OF_THE_NODE_ITSELF.contains(head));
+        if is_own && rows.iter().all(is_unknown) {
+            heads.remove(at);
+            rows.iter_mut().for_each(|row| drop(row.remove(at)));
+        }
+    }
+}
+
 fn node_state(node: &Value) -> String {
     let ready = array(node, "/status/conditions").iter().find(|one| one["type"] == "Ready");
     let state = match ready.and_then(|ready| ready["status"].as_str()) {
@@ -237,8 +252,23 @@ fn pairs(labels: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_column_of_a_node_that_nobody_knows_is_left_out() {
+        let node = |info: Value| json!({"metadata": {"name": "edge-1"}, "status": {"nodeInfo": info}});
+        let shown = |info: Value| {
+            let (mut heads, mut rows) =
+                (Kind::Nodes.heads(true), vec![Kind::Nodes.cells(&node(info), true, 0)]);
+            without_unknown(&mut heads, &mut rows);
+            assert_eq!(heads.len(), rows[0].len());
+            heads
+        };
+        assert_eq!(shown(json!({})), ["NAME", "STATUS", "ROLES", "AGE"]);
+        assert_eq!(shown(json!({"kubeletVersion": "v1"})), ["NAME", "STATUS", "ROLES", "AGE", "VERSION"]);
+    }
 
     #[test]
     fn a_pods_state_is_kubectls() {

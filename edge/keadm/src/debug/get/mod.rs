@@ -316,7 +316,11 @@ fn tables(held: &[(Kind, Vec<Value>)], order: &GetArgs, wide: bool, now: u64, sa
             }
             cells
         });
-        table(&heads, rows.collect(), say);
+        let mut rows: Vec<Vec<String>> = rows.collect();
+        if *kind == Kind::Nodes {
+            columns::without_unknown(&mut heads, &mut rows);
+        }
+        table(&heads, rows, say);
     }
     if !has_said {
         let within = if order.all_namespaces {
