@@ -308,10 +308,11 @@ mod tests {
         let why = reserved(60, ChangedBy::Job).unwrap_err();
         assert!(why.contains("kubeReserved.memory` is too much") && why.contains("a job may keep"), "{why}");
         assert_eq!(reserved(60, ChangedBy::Administrator), Ok(true));
-        let all = [(r"modules.edged.tailoredKubeletConfig.evictionHard.memory\.available", "99%")];
-        assert!(
-            by_job(DEFAULT_FILE, &all).unwrap_err().contains("evictionHard.memory.available` is too much")
-        );
+        let left = r"modules.edged.tailoredKubeletConfig.evictionHard.memory\.available";
+        assert!(by_job(DEFAULT_FILE, &[(left, "99%")]).unwrap_err().contains("no more than 50%"));
+        let quarter = (memory / 4).to_string();
+        let both = by_job(DEFAULT_FILE, &[(left, "45%"), (key, &quarter)]).unwrap_err();
+        assert!(both.contains("is too much") && both.contains("evictionHard.memory.available"), "{both}");
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Pki {
                 Some(kept) => format!(
                     "if it is the server's, move `{}` to `{}`, or name it in `trustList`",
                     kept.display(),
-                    trusted.display()
+                    trusted.join(kept.file_name().unwrap_or_default()).display()
                 ),
                 None => format!(
                     "if it is the server's, put it into `{}`, or name it in `trustList`",
@@ -131,6 +131,11 @@ impl Pki {
     fn reject(&self, thumbprint: &str, der: &[u8]) -> Option<PathBuf> {
         let folder = self.folder.join(REJECTED);
         own_file::folder(&folder).ok()?;
+        // Who moves a file to where there is no folder makes that file, which the next one replaces. One file in its place is heeded as well.
+        let trusted = self.folder.join(TRUSTED);
+        if !trusted.exists() {
+            own_file::folder(&trusted).ok()?;
+        }
         let path = folder.join(format!("{thumbprint}.der"));
         if !path.exists() && fs::read_dir(&folder).ok()?.take(REJECTED_MAX).count() >= REJECTED_MAX {
             return None;

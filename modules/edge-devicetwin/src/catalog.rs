@@ -16,6 +16,8 @@ pub(crate) struct Catalog {
     /// The devices that name a model, whether the node has it or not.
     users: BTreeMap<DeviceName, BTreeSet<DeviceName>>,
     edge_desired: BTreeMap<DeviceName, EdgeDesired>,
+    /// What the cloud wanted last of a device that its model allowed then.
+    taken_over: BTreeMap<DeviceName, EdgeDesired>,
     /// The parts of protocols whose mapper is not the protocol's first one ([`part_of`]).
     parts: BTreeSet<String>,
 }
@@ -105,8 +107,22 @@ impl Catalog {
         self.edge_desired.get(id).unwrap_or(&NOTHING)
     }
 
-    /// Takes what applications want of a device from its twins. Answers whether that has changed.
+    /// What the cloud wanted last of a device that its model allowed then.
+    pub(crate) fn taken_over(&self, id: &DeviceName) -> &EdgeDesired {
+        static NOTHING: EdgeDesired = EdgeDesired::new();
+        self.taken_over.get(id).unwrap_or(&NOTHING)
+    }
+
+    /// Takes what applications want of a device, and what was taken over of the cloud's, from its twins. Answers whether applications want
+    /// something else.
     pub(crate) fn put_edge_desired(&mut self, id: &DeviceName, twins: &BTreeMap<String, Twin>) -> bool {
+        let living = twins.iter().filter(|(_, twin)| !twin.deleted);
+        let taken: EdgeDesired =
+            living.filter_map(|(name, twin)| Some((name.clone(), twin.desired.clone()?))).collect();
+        match taken.is_empty() {
+            true => drop(self.taken_over.remove(id)),
+            false => drop(self.taken_over.insert(id.clone(), taken)),
+        }
         let living = twins.iter().filter(|(_, twin)| !twin.deleted);
         let wanted: EdgeDesired =
             living.filter_map(|(name, twin)| Some((name.clone(), twin.edge_desired.clone()?))).collect();

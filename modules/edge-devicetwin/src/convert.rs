@@ -29,12 +29,21 @@ pub(crate) fn protocol<'a>(device: &'a Device, model: Option<&'a DeviceModel>) -
 /// What applications on the node want of a device's properties, in place of what the cloud wants.
 pub(crate) type EdgeDesired = BTreeMap<String, String>;
 
+/// What is wanted of a device beside what its object says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// By applications on the node.
+    pub(crate) by_edge: &'a EdgeDesired,
+    /// By the cloud, the last time that the model allowed it.
+    pub(crate) taken_over: &'a EdgeDesired,
+}
+
 /// A device as its mapper gets it, which reads DoubleValue or does not (`doubles`).
 pub(crate) fn device(
     id: &DeviceName,
     device: &Device,
     model: Option<&DeviceModel>,
-    edge_desired: &EdgeDesired,
+    wanted: Wanted<'_>,
     doubles: bool,
 ) -> pb::Device {
     let own = device.spec.protocol.as_ref().map(|protocol| &protocol.config_data);
@@ -54,7 +63,7 @@ pub(crate) fn device(
                 .properties
                 .iter()
                 .filter(|p| is_sent(&p.name, model))
-                .map(|p| property(p, device, model, edge_desired.get(&p.name), doubles))
+                .map(|p| property(p, device, model, wanted, doubles))
                 .collect(),
             methods: methods(device, model),
         }),
@@ -111,14 +120,14 @@ fn property(
     property: &DeviceProperty,
     device: &Device,
     model: Option<&DeviceModel>,
-    edge_desired: Option<&String>,
+    wanted: Wanted<'_>,
     doubles: bool,
 ) -> pb::DeviceProperty {
     let own = property.visitors.as_ref();
     let modelled = model.and_then(|model| model.spec.properties.iter().find(|p| p.name == property.name));
     let base = modelled.and_then(|p| p.visitors.as_ref());
     let named = |visitors: Option<&VisitorConfig>| visitors.and_then(|v| v.protocol_name.clone());
-    let desired = match edge_desired {
+    let desired = match wanted.by_edge.get(&property.name) {
         Some(value) => DesiredValue { value: value.clone(), metadata: BTreeMap::new() },
         None => property.desired.clone().unwrap_or_default(),
     };
@@ -128,7 +137,12 @@ fn property(
     let is_readable = doubles || !is_int || !plan::is_unsigned(&desired.value);
     let desired = match plan::check_desired(&property.name, &desired.value, model) {
         Ok(()) if is_readable => desired,
-        Ok(()) | Err(_) => DesiredValue::default(),
+        Ok(()) => DesiredValue::default(),
+        // The last one that was allowed: a mapper of KubeEdge's writes into the device what it is told, and be it that nothing is wanted.
+        Err(_) => {
+            let last = wanted.taken_over.get(&property.name).cloned();
+            last.map_or_else(DesiredValue::default, |value| DesiredValue { value, metadata: BTreeMap::new() })
+        }
     };
     pb::DeviceProperty {
         name: property.name.clone(),
@@ -241,6 +255,12 @@ fn db_method(db: &crd::DbMethod) -> pb::DbMethod {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    static NOTHING: EdgeDesired = EdgeDesired::new();
+
+    fn wanted_by_edge(by_edge: &EdgeDesired) -> Wanted<'_> {
+        Wanted { by_edge, taken_over: &NOTHING }
+    }
     use serde_json::json;
 
     fn id(name: &str) -> DeviceName {
@@ -283,7 +303,7 @@ mod tests {
     fn the_device_wins_over_its_model_key_by_key() {
         let (device, model) = parts();
         let spec =
-            super::device(&id("pump"), &device, Some(&model), &EdgeDesired::new(), false).spec.unwrap();
+            super::device(&id("pump"), &device, Some(&model), wanted_by_edge(&NOTHING), false).spec.unwrap();
         let protocol = spec.protocol.unwrap();
         assert_eq!(
             read(protocol.config_data.as_ref()),
@@ -314,7 +334,7 @@ mod tests {
             "metadata": { "name": "pump" }, "spec": { "properties": [{ "name": "heat" }] }
         }))
         .unwrap();
-        let sent = super::device(&id("pump"), &bare, None, &EdgeDesired::new(), false);
+        let sent = super::device(&id("pump"), &bare, None, wanted_by_edge(&NOTHING), false);
         assert!(sent.status.is_some());
         let spec = sent.spec.unwrap();
         assert!(spec.protocol.unwrap().config_data.is_some());
@@ -328,7 +348,7 @@ mod tests {
             let device = json!({ "metadata": { "name": "pump" }, "spec": spec, "status": status });
             let device: Device = serde_json::from_value(device).unwrap();
             let status =
-                super::device(&id("pump"), &device, None, &EdgeDesired::new(), false).status.unwrap();
+                super::device(&id("pump"), &device, None, wanted_by_edge(&NOTHING), false).status.unwrap();
             (status.report_to_cloud, status.report_cycle)
         };
         let before = json!({ "reportToCloud": true, "reportCycle": 250 });
@@ -357,7 +377,7 @@ mod tests {
             json!({ "metadata": { "name": "pump" }, "spec": { "properties": properties, "methods": methods } }),
         )
         .unwrap();
-        let spec = super::device(&id("pump"), &device, None, &EdgeDesired::new(), false).spec.unwrap();
+        let spec = super::device(&id("pump"), &device, None, wanted_by_edge(&NOTHING), false).spec.unwrap();
         let sent: Vec<_> =
             spec.properties.iter().map(|p| (p.name.as_str(), p.collect_cycle, p.report_cycle)).collect();
         assert_eq!(sent, [("heat", 0, 0), ("level", 0, 0), ("fine", 250, 250)]);
@@ -403,7 +423,9 @@ mod tests {
         let (device, model) = parts();
         let edge_desired =
             EdgeDesired::from([("speed".to_owned(), "9".to_owned()), ("heat".to_owned(), "1".to_owned())]);
-        let spec = super::device(&id("pump"), &device, Some(&model), &edge_desired, false).spec.unwrap();
+        let spec = super::device(&id("pump"), &device, Some(&model), wanted_by_edge(&edge_desired), false)
+            .spec
+            .unwrap();
         let desired = |at: usize| spec.properties[at].desired.as_ref().unwrap().value.as_str();
         assert_eq!((desired(0), desired(1)), ("9", "1"));
     }
@@ -422,7 +444,9 @@ mod tests {
             let device: Device =
                 serde_json::from_value(json!({ "metadata": { "name": "pump" }, "spec": spec })).unwrap();
             let wanted = by_edge.map(|value| (property.to_owned(), value.to_owned())).into_iter().collect();
-            let spec = super::device(&id("pump"), &device, Some(&model), &wanted, false).spec.unwrap();
+            let spec = super::device(&id("pump"), &device, Some(&model), wanted_by_edge(&wanted), false)
+                .spec
+                .unwrap();
             spec.properties[0].desired.clone().unwrap()
         };
         for (property, value) in
@@ -430,6 +454,14 @@ mod tests {
         {
             assert_eq!(sent(property, value, None), pb::TwinProperty::default(), "{property}={value}");
         }
+        // A mapper that was given one before is given it still, and not that nothing is wanted: KubeEdge's would write that.
+        let device: Device = serde_json::from_value(json!({ "metadata": { "name": "pump" },
+            "spec": { "properties": [{ "name": "valve", "desired": { "value": "500" } }] } }))
+        .unwrap();
+        let taken_over = EdgeDesired::from([("valve".to_owned(), "49".to_owned())]);
+        let wanted = Wanted { by_edge: &NOTHING, taken_over: &taken_over };
+        let spec = super::device(&id("pump"), &device, Some(&model), wanted, false).spec.unwrap();
+        assert_eq!(spec.properties[0].desired.as_ref().unwrap().value, "49");
         assert_eq!(sent("note", &"x".repeat(4097), None).value, "", "longer than any value is");
         assert_eq!(sent("valve", "20", Some("500")).value, "", "a model that came after it");
         assert_eq!(
@@ -449,7 +481,8 @@ mod tests {
             let spec = json!({ "properties": properties });
             let device: Device =
                 serde_json::from_value(json!({ "metadata": { "name": "pump" }, "spec": spec })).unwrap();
-            let spec = super::device(&id("pump"), &device, Some(&model), &EdgeDesired::new(), doubles).spec;
+            let spec =
+                super::device(&id("pump"), &device, Some(&model), wanted_by_edge(&NOTHING), doubles).spec;
             let of = |property: &pb::DeviceProperty| property.desired.clone().unwrap().value;
             spec.unwrap().properties.iter().map(of).collect::<Vec<_>>()
         };
@@ -467,7 +500,8 @@ mod tests {
                 { "name": "Lost", "propertyNames": ["sped"] }, { "name": "Bare" }] } }))
         .unwrap();
         let named = |model: Option<&DeviceModel>| {
-            let spec = super::device(&id("pump"), &device, model, &EdgeDesired::new(), false).spec.unwrap();
+            let spec =
+                super::device(&id("pump"), &device, model, wanted_by_edge(&NOTHING), false).spec.unwrap();
             let properties: Vec<String> = spec.properties.into_iter().map(|p| p.name).collect();
             let methods: Vec<String> = spec
                 .methods

@@ -240,8 +240,12 @@ pub(crate) fn delta(
     if delta.is_empty() {
         return None;
     }
+    // Those alone of which something is wanted, as with KubeEdge: who walks them reads `expected` of each.
+    let is_wanted = |twin: &Twin| twin.expected.as_ref().is_some_and(|side| !side.value.is_empty());
+    let wanted = twins.iter().filter(|(_, twin)| !twin.deleted && is_wanted(twin));
+    let wanted: Map<String, Value> = wanted.map(|(name, twin)| (name.clone(), as_json(twin))).collect();
     Some(bytes(&json!({
-        "event_id": base.event_id, "timestamp": base.timestamp, "twin": living(twins), "delta": delta,
+        "event_id": base.event_id, "timestamp": base.timestamp, "twin": wanted, "delta": delta,
     })))
 }
 

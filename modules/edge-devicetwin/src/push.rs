@@ -7,7 +7,7 @@ use dmi::v1beta1 as pb;
 use prost::Message;
 
 use crate::catalog::Catalog;
-use crate::convert;
+use crate::convert::{self, Wanted};
 
 /// What a mapper has got, as digests. Kept across restarts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,8 +97,10 @@ fn wanted_device(
 ) -> Option<WithDigest<pb::Device>> {
     let device = catalog.device(id).filter(|_| catalog.protocol_of(id) == Some(protocol))?;
     let (named, model) = catalog.model_of(id, device);
-    (named.is_none() || model.is_some())
-        .then(|| WithDigest::new(convert::device(id, device, model, catalog.edge_desired(id), doubles)))
+    (named.is_none() || model.is_some()).then(|| {
+        let wanted = Wanted { by_edge: catalog.edge_desired(id), taken_over: catalog.taken_over(id) };
+        WithDigest::new(convert::device(id, device, model, wanted, doubles))
+    })
 }
 
 /// The answer to a registration, and what the mapper has then.

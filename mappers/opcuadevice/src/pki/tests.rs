@@ -60,7 +60,9 @@ fn a_server_is_trusted_only_by_a_persons_hand() {
     let kept: Vec<_> = fs::read_dir(folder.path().join("rejected")).unwrap().flatten().collect();
     let [kept] = kept.as_slice() else { panic!("{kept:?}") };
     assert!(said.contains(kept.path().to_str().unwrap()), "{said}");
-    fs::create_dir(folder.path().join("trusted")).unwrap();
+    // Where the sentence says, as it stands there.
+    assert!(said.contains(&format!("trusted/{}`", kept.file_name().to_str().unwrap())), "{said}");
+    assert!(folder.path().join("trusted").is_dir());
     fs::rename(kept.path(), folder.path().join("trusted/plc.der")).unwrap();
     pki.check(&address(&[]), &der).unwrap();
     // Another one is not.

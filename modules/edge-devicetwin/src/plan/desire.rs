@@ -19,6 +19,16 @@ fn desired_values<'a>(device: &'a Device, model: Option<&DeviceModel>) -> BTreeM
     named.take(TWINS_MAX).collect()
 }
 
+/// The properties of which the cloud wants a value that is not among those that can be.
+fn forbidden_values<'a>(device: &'a Device, desired: &BTreeMap<&str, &str>) -> BTreeSet<&'a str> {
+    let wanted = device
+        .spec
+        .properties
+        .iter()
+        .filter(|property| property.desired.as_ref().is_some_and(|desired| !desired.value.is_empty()));
+    wanted.map(|property| property.name.as_str()).filter(|name| !desired.contains_key(name)).collect()
+}
+
 /// What the cloud's desired values and the model's types make of the twins. Each desired value is taken over once, so that an MQTT
 /// client's word after it stays until the cloud wants something else. A model that comes after the values settles their type all the
 /// same; what was said before it stays. A property that the device named before (`named_before`) and names no more goes.
@@ -43,8 +53,13 @@ pub(crate) fn desire(
         (after.edge_desired, after.observed_error) = (None, None);
         changes.push(TwinChange { property: property.to_owned(), before: before.cloned(), after });
     }
+    // One that the model does not allow is not taken over, and the last one that was stays: a mapper is not told that nothing is wanted, which
+    // KubeEdge's would write into the device.
+    let forbidden = forbidden_values(device, &desired_values);
     for (property, before) in held {
-        if before.desired.is_none() || desired_values.contains_key(property.as_str()) {
+        let is_wanted =
+            desired_values.contains_key(property.as_str()) || forbidden.contains(property.as_str());
+        if before.desired.is_none() || is_wanted {
             continue;
         }
         let mut after = before.clone();

@@ -429,7 +429,8 @@ fn what_the_model_does_not_allow_is_ordered_from_nobody() {
     };
     assert_eq!(wanted("500", "100"), None);
     assert_eq!(wanted("20", "100").as_deref(), Some("20"));
-    assert_eq!(wanted("500", "100"), None, "and the value before it is not wanted any more");
+    assert_eq!(wanted("500", "100").as_deref(), Some("20"), "the last one that was allowed stays");
+    assert_eq!(wanted("20", "10").as_deref(), Some("20"), "a model of later takes nothing from the device");
     assert_eq!(wanted("500", "1000").as_deref(), Some("500"), "a model that allows it heals it");
     // What an application wanted by a model of before.
     assert_eq!(delta(&twins, Some(&model("1000"))), BTreeMap::from([("led", "500")]));
