@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use beehive::Env;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use contract::NodeName;

@@ -254,7 +254,8 @@ fn journals(config: &Path, say: &mut dyn FnMut(String)) -> Result<JournalFolder>
 
 /// Where keadm is found later on: the folder that `keadm batch` brings one in goes at the end, and the package's lies here.
 fn lasting(own: PathBuf) -> PathBuf {
-    if !own.to_str().is_some_and(|own| own.starts_with(crate::batch::FOLDER)) {
+    let goes_with_a_batch = own.to_str().is_some_and(|own| own.starts_with(crate::batch::FOLDER));
+    if !goes_with_a_batch {
         return own;
     }
     let (of_package, by_hand) = (PathBuf::from("/usr/bin/keadm"), PathBuf::from("/usr/local/bin/keadm"));

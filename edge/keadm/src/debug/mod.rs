@@ -41,10 +41,11 @@ pub enum DebugCommand {
 /// # Errors
 /// When a check failed, something is not well, nothing of that name is here, or the archive cannot be written.
 pub async fn debug(order: &DebugCommand, env: &Env, say: &mut dyn FnMut(String)) -> Result<()> {
+    // Each waits for much at once, and the place of the largest would be on the stack of all.
     match order {
-        DebugCommand::Check(order) => check::check(order, env, say).await,
-        DebugCommand::Diagnose(order) => diagnose::diagnose(order, env, say).await,
-        DebugCommand::Collect(order) => collect::collect(order, env, say).await,
+        DebugCommand::Check(order) => Box::pin(check::check(order, env, say)).await,
+        DebugCommand::Diagnose(order) => Box::pin(diagnose::diagnose(order, env, say)).await,
+        DebugCommand::Collect(order) => Box::pin(collect::collect(order, env, say)).await,
         DebugCommand::Get(order) => get::get(order, env.wall(), say),
     }
 }

@@ -105,7 +105,7 @@ pub(super) async fn collect(order: &CollectArgs, env: &Env, say: &mut dyn FnMut(
     add("check.txt", lines(&findings))?;
     if has_joined {
         let of = DiagnoseNode { config: order.config.clone() };
-        add("diagnose.txt", lines(&diagnose::of_node(&of, env).await))?;
+        add("diagnose.txt", lines(&Box::pin(diagnose::of_node(&of, env)).await))?;
     }
     add(
         "version.txt",

@@ -113,7 +113,8 @@ pub(crate) async fn of_node(of: &DiagnoseNode, env: &Env) -> Vec<Finding> {
     // The runtime itself is newer than what edgecore last reported of it, which a kubelet does after half a minute, too.
     let (live, runtime) = tokio::join!(Live::ask(&settings, &of.config), async {
         match has_joined {
-            true => check::findings(Topic::Runtime, &with, &host, env).await.unwrap_or_default(),
+            // Of the heap: all that a check may wait for is in it.
+            true => Box::pin(check::findings(Topic::Runtime, &with, &host, env)).await.unwrap_or_default(),
             false => Vec::new(),
         }
     });
