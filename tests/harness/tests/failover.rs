@@ -93,6 +93,7 @@ async fn edge(folder: &Path, servers: Vec<Server>, runtime: &StandInRuntime) -> 
         certificates: None,
         network: None,
         programs: None,
+        checks: None,
         runtime: Arc::new(runtime.clone()),
         store: edge::open_store(&settings, &node, &env).unwrap(),
     };
