@@ -4,7 +4,7 @@
 //!
 //! Devices at one server with one login share a session (`connections`, `opening`, `connection`), which keeps no more of what a server
 //! sends than was agreed (`connector`, `chunk_sizes`), and outlives an answer that is too large (`transport`). What is read together goes in
-//! one request, but for what would keep all else out of its answer (`reads`, `sizes`), what changes is sent by the server (`monitor`, `looks`, `last_sent`), what is written has the node's own type (`values`), and a server's
+//! one request, but for what would keep all else out of its answer (`reads`, `sizes`), what changes is sent by the server (`monitor`, `items`, `looks`, `last_sent`), what is written has the node's own type (`values`), and a server's
 //! certificate is trusted by a person's hand or not at all (`pki`).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -15,6 +15,7 @@ mod connections;
 mod connector;
 mod dropped_sessions;
 mod endpoint;
+mod items;
 mod last_sent;
 mod looks;
 mod method;

@@ -9,8 +9,8 @@ use opcua_types::{Error, NodeId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::items::{Item, create_items};
 use crate::last_sent::LastSent;
-use crate::monitor::{Item, create_items};
 use crate::reads::Reads;
 use crate::sizes::{self, Sent};
 use crate::status;
@@ -137,9 +137,10 @@ impl Looks {
             .filter(|one| why.is_for(one))
             .map(|one| (one.item.place, one.item.node.clone(), &one.item.visitor))
             .collect();
+        // Once for each: what was not sent from one look to the next counts, not from one request to the next.
+        rest.iter().for_each(|(place, ..)| lock(told).look_begins(*place));
         let mut outcome = Ok(());
         while !rest.is_empty() {
-            rest.iter().for_each(|(place, ..)| lock(told).look_begins(*place));
             let found = match reads.read(session, &rest).await {
                 Ok(found) if !found.is_empty() => found,
                 Ok(_) => break,

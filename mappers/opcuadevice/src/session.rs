@@ -13,8 +13,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
+use crate::items::Item;
 use crate::method;
-use crate::monitor::{Item, Monitor, tell_the_end};
+use crate::monitor::{Monitor, tell_the_end};
 use crate::node::Node;
 use crate::reads::{self, Reads};
 use crate::status;

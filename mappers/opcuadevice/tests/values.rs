@@ -334,10 +334,9 @@ async fn a_server_that_ends_each_session_with_a_subscription_is_asked_for_none_a
     }
 }
 
-/// A fixture whose server has these nodes filled, each as NAME=COUNT, and looks once a second.
-fn fixture_filled(nodes: &[&str], properties: Vec<Wanted>) -> Fixture {
-    let often = |protocol: OpcUa| protocol.looking_every(std::time::Duration::from_secs(1));
-    fixture_with(Asyncua::filled(nodes), properties, often, |server| server.place(&[]))
+/// A fixture whose server has these nodes filled, each as NAME=COUNT.
+fn fixture_filled(nodes: &[&str], properties: Vec<Wanted>, protocol: fn(OpcUa) -> OpcUa) -> Fixture {
+    fixture_with(Asyncua::filled(nodes), properties, protocol, |server| server.place(&[]))
 }
 
 #[tokio::test]
@@ -354,7 +353,8 @@ async fn what_is_too_large_for_an_answer_costs_itself_alone_and_says_so() {
             of("boolean", "BOOLEAN"),
             of("text", "STRING"),
         ];
-        let mut fixture = fixture_filled(&["letters=3000000", "series=300000"], properties);
+        let mut fixture =
+            fixture_filled(&["letters=3000000", "series=300000"], properties, |protocol| protocol);
         for (name, value) in
             [("level", "0"), ("locked", "5"), ("array", "[1,2,3]"), ("boolean", "false"), ("text", "idle")]
         {
@@ -370,13 +370,9 @@ async fn what_is_too_large_for_an_answer_costs_itself_alone_and_says_so() {
             fixture.until_value("level", &level.to_string()).await;
         }
         fixture.edgecore.until_fault("plant", "letters", "4 MiB in 64 chunks").await;
-        // What is small again comes again.
-        fixture.server.script.tell("fill letters 3 z");
-        fixture.server.script.tell("fill series 2 0.5");
-        fixture.until_value("letters", "zzz").await;
-        fixture.until_value("series", "[0.5,0.5]").await;
-        fixture.server.script.tell("fill letters 2 a");
-        fixture.until_value("letters", "aa").await;
+        // And the server sends no more of it.
+        let monitored = if subscribe == "true" { "5" } else { "0" };
+        fixture.server.until("monitored", monitored).await;
         let heard = fixture.edgecore.heard();
         assert!(heard.states.iter().all(|(_, state)| state == "online"), "{:?}", heard.states);
         assert_eq!(fixture.server.script.ask("sessions"), "1");
@@ -392,13 +388,32 @@ async fn what_is_too_large_together_comes_one_by_one() {
         |(at, name): (i64, &'static str)| with(name, "DOUBLE", "series", &[("index", Scalar::Int(at))]);
     let mut properties: Vec<Wanted> = (0..).zip(NAMES).map(element).collect();
     properties.push(of("locked", "INT"));
-    let mut fixture = fixture_filled(&["series=60000"], properties);
+    let mut fixture = fixture_filled(&["series=60000"], properties, |protocol| protocol);
     fixture.until_value("locked", "5").await;
+    // As many as half an answer has room for.
+    fixture.server.until("monitored", "5").await;
     for (fill, value) in [(None, "1"), (Some("fill series 60000 2"), "2"), (Some("fill series 10 3"), "3")] {
         fill.into_iter().for_each(|fill| fixture.server.script.tell(fill));
         for name in NAMES {
             fixture.until_value(name, value).await;
         }
     }
+    fixture.server.until("monitored", "11").await;
     assert!(fixture.edgecore.heard().states.iter().all(|(_, state)| state == "online"));
+}
+
+#[tokio::test]
+async fn what_was_too_large_comes_again_when_it_is_not() {
+    let properties = vec![of("letters", "STRING"), of("series", "STRING"), of("level", "INT")];
+    let often = |protocol: OpcUa| protocol.looking_every(std::time::Duration::from_secs(1));
+    let mut fixture = fixture_filled(&["letters=5000000", "series=300000"], properties, often);
+    fixture.until_value("level", "0").await;
+    fixture.edgecore.until_fault("plant", "letters", "4 MiB in 64 chunks").await;
+    fixture.edgecore.until_fault("plant", "series", "65536 elements").await;
+    fixture.server.until("monitored", "1").await;
+    fixture.server.script.tell("fill letters 3 z");
+    fixture.server.script.tell("fill series 2 0.5");
+    fixture.until_value("letters", "zzz").await;
+    fixture.until_value("series", "[0.5,0.5]").await;
+    fixture.server.until("monitored", "3").await;
 }

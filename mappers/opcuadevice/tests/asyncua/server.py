@@ -13,6 +13,7 @@ answered by one line:
   move                     -> ok        at the next start the namespace has another index
   forget                   -> ok        subscriptions are gone, without a word
   sessions, subscriptions  -> how many there are
+  monitored                -> how many items all subscriptions have
   calls                    -> what the methods were called with
 """
 
@@ -173,6 +174,9 @@ class Device:
             self.server.iserver.subscription_service.subscriptions.clear()
         elif verb == "subscriptions":
             return str(len(self.server.iserver.subscription_service.subscriptions))
+        elif verb == "monitored":
+            subscriptions = self.server.iserver.subscription_service.subscriptions.values()
+            return str(sum(len(one.monitored_item_srv._monitored_items) for one in subscriptions))
         elif verb == "sessions":
             return str(len([client for client in self.server.bserver.clients if client.processor.session]))
         elif verb == "calls":
