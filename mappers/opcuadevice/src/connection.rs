@@ -34,6 +34,8 @@ pub(crate) struct Connection {
     pub(crate) items_max: usize,
     /// How many subscriptions there are that the server is to know.
     subscriptions: Arc<AtomicUsize>,
+    /// How often the answer to a Publish did not come to us, with all that it was to bring.
+    lost_publishes: watch::Receiver<u64>,
     /// There is a session to take leave of.
     is_open: bool,
     /// What is known of the server's ends.
@@ -69,7 +71,8 @@ impl Connection {
         let (end, ended) = watch::channel(None);
         let subscriptions = Arc::new(AtomicUsize::new(0));
         let driven = Ending(end.clone());
-        tokio::spawn(drive(events, driven, breach, Arc::clone(&subscriptions)));
+        let (losses, lost_publishes) = watch::channel(0);
+        tokio::spawn(drive(events, driven, breach, Arc::clone(&subscriptions), losses));
         Connection {
             session,
             ended,
@@ -78,6 +81,7 @@ impl Connection {
             reads_max: NODES_MAX,
             items_max: NODES_MAX,
             subscriptions,
+            lost_publishes,
             is_open: false,
             dropped: Arc::default(),
             is_noted: AtomicBool::new(false),
@@ -159,6 +163,11 @@ impl Connection {
         }
     }
 
+    /// How often the answer to a Publish did not come to us; whose notifications it had nobody knows.
+    pub(crate) fn lost_publishes(&self) -> watch::Receiver<u64> {
+        self.lost_publishes.clone()
+    }
+
     /// How many subscriptions there are.
     pub(crate) fn subscriptions(&self) -> &Arc<AtomicUsize> {
         &self.subscriptions
@@ -197,6 +206,7 @@ async fn drive(
     ending: Ending,
     breach: Breach,
     subscriptions: Arc<AtomicUsize>,
+    losses: watch::Sender<u64>,
 ) {
     let mut ended = ending.0.subscribe();
     let mut silent = 0;
@@ -223,6 +233,11 @@ async fn drive(
                 if is_lost(code) && subscriptions.load(Ordering::Relaxed) > 0 =>
             {
                 break status::named(code);
+            }
+            Ok(Some(SessionPollResult::Subscription(SubscriptionActivity::PublishFailed(code))))
+                if status::loses_notifications(code) =>
+            {
+                losses.send_modify(|count| *count = count.wrapping_add(1));
             }
             Ok(Some(_)) => {}
         }

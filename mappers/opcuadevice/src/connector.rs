@@ -4,22 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opcua_client::ConnectionSource;
-use opcua_client::transport::{
-    Connector, RequestRecv, SecureChannelState, StreamConnection, StreamConnector, StreamTransport,
-    TransportConfiguration,
-};
+use opcua_client::transport::{Connector, RequestRecv, SecureChannelState, TransportConfiguration};
 use opcua_core::comms::tcp_codec::TcpCodec;
 use opcua_core::comms::url::hostname_port_from_url;
 use opcua_core::constants::DEFAULT_OPC_UA_SERVER_PORT;
 use opcua_types::{DecodingOptions, EndpointDescription, Error, StatusCode};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::timeout;
 use tokio_util::codec::FramedRead;
 
 use crate::chunk_sizes::{Breach, ChunkSizes};
-
-type Reader = ChunkSizes<OwnedReadHalf>;
+use crate::transport::{Link, Reader};
 
 /// Dials one server.
 #[derive(Debug, Clone)]
@@ -42,21 +38,20 @@ impl Dialler {
 }
 
 async fn dial(
-    url: String,
+    url: &str,
     options: DecodingOptions,
     breach: Breach,
-) -> Result<StreamConnection<Reader, OwnedWriteHalf>, Error> {
-    let (host, port) = hostname_port_from_url(&url, DEFAULT_OPC_UA_SERVER_PORT)
+) -> Result<(Reader, OwnedWriteHalf), Error> {
+    let (host, port) = hostname_port_from_url(url, DEFAULT_OPC_UA_SERVER_PORT)
         .map_err(|code| Error::new(code, "the URL names no host"))?;
     let socket = TcpStream::connect(format!("{host}:{port}")).await;
     let socket = socket.map_err(|error| Error::new(StatusCode::BadCommunicationError, error.to_string()))?;
     let (reader, writer) = socket.into_split();
-    let reader = FramedRead::new(ChunkSizes::new(reader, breach), TcpCodec::new(options));
-    Ok(StreamConnection::new(reader, writer, url))
+    Ok((FramedRead::new(ChunkSizes::new(reader, breach), TcpCodec::new(options)), writer))
 }
 
 impl Connector for Dialler {
-    type Transport = StreamTransport<Reader, OwnedWriteHalf>;
+    type Transport = Link;
 
     async fn connect(
         &self,
@@ -64,9 +59,12 @@ impl Connector for Dialler {
         outgoing: RequestRecv,
         config: TransportConfiguration,
     ) -> Result<Self::Transport, Error> {
-        let connector =
-            StreamConnector::new(|url, options| dial(url, options, self.breach.clone()), self.url.clone());
-        timeout(self.within, connector.connect(channel, outgoing, config)).await.unwrap_or_else(|_| {
+        let welcomed = async {
+            let options = channel.secure_channel().read().decoding_options();
+            let halves = dial(&self.url, options, self.breach.clone()).await?;
+            Link::greet(halves, &self.url, channel, outgoing, &config).await
+        };
+        timeout(self.within, welcomed).await.unwrap_or_else(|_| {
             Err(Error::new(StatusCode::BadTimeout, format!("no answer within {} s", self.within.as_secs())))
         })
     }

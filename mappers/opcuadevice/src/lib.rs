@@ -3,8 +3,8 @@
 //! What a device's `protocol.configData` and a property's `visitors.configData` may say stands in the README beside this crate.
 //!
 //! Devices at one server with one login share a session (`connections`, `opening`, `connection`), which keeps no more of what a server
-//! sends than was agreed (`connector`, `chunk_sizes`). What is read together goes in one
-//! request, what changes is sent by the server (`monitor`, `last_sent`), what is written has the node's own type (`values`), and a server's
+//! sends than was agreed (`connector`, `chunk_sizes`), and outlives an answer that is too large (`transport`). What is read together goes in
+//! one request, but for what would keep all else out of its answer (`reads`, `sizes`), what changes is sent by the server (`monitor`, `items`, `looks`, `last_sent`), what is written has the node's own type (`values`), and a server's
 //! certificate is trusted by a person's hand or not at all (`pki`).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -15,7 +15,9 @@ mod connections;
 mod connector;
 mod dropped_sessions;
 mod endpoint;
+mod items;
 mod last_sent;
+mod looks;
 mod method;
 mod monitor;
 mod node;
@@ -23,7 +25,9 @@ mod opening;
 mod pki;
 mod reads;
 mod session;
+mod sizes;
 mod status;
+mod transport;
 mod values;
 mod visitor;
 

@@ -1,28 +1,25 @@
-//! What a server sends by itself: a subscription with a monitored item for each property (Part 4 §5.13, §5.14), and the looks whether that
-//! is still all.
+//! What a server sends by itself: a subscription with a monitored item for each property (Part 4 §5.13, §5.14).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use framework::{Fault, Kind, Subscription};
-use opcua_client::{MonitoredItemMap, OnSubscriptionNotificationCore, Session};
-use opcua_types::{
-    DataChangeFilter, DataChangeNotification, DataChangeTrigger, Error, ExtensionObject,
-    MonitoredItemCreateRequest, MonitoringMode, MonitoringParameters, NodeId, NotificationMessage,
-    ReadValueId, StatusChangeNotification, TimestampsToReturn,
-};
+use opcua_client::{MonitoredItemMap, OnSubscriptionNotificationCore};
+use opcua_types::{DataChangeNotification, Error, NotificationMessage, StatusChangeNotification};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
+use crate::items::{Item, create_items, handle};
 use crate::last_sent::LastSent;
-use crate::reads;
+use crate::looks::{Looks, Watched, lock};
+use crate::reads::Reads;
 use crate::status;
 use crate::values;
-use crate::visitor::{Monitoring, Part, Visitor};
+use crate::visitor::{Monitoring, Part};
 
 /// 20 ms to 1 s between two messages of a server, as fast as its fastest property.
 const PUBLISHING: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -32,16 +29,6 @@ const SIGN_OF_LIFE_MAX: Duration = Duration::from_secs(5);
 const LIFETIME: Duration = Duration::from_secs(30);
 /// A minute between two looks whether a server has what it has sent.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// An absolute deadband (Part 4 §7.22.2).
-const ABSOLUTE: u32 = 1;
-
-/// A property that is to be sent: its place among those of the device, and where it is.
-pub(crate) struct Item {
-    pub(crate) place: usize,
-    pub(crate) node: NodeId,
-    pub(crate) visitor: Visitor,
-    pub(crate) monitoring: Monitoring,
-}
 
 /// A subscription at a server. It is taken back when it is dropped.
 #[derive(Debug)]
@@ -83,6 +70,8 @@ impl Monitor {
         let notified =
             Notified::new(&items, Arc::clone(&told), values.clone(), sign_of_life, connection.end());
         let session = connection.session();
+        let mut losses = connection.lost_publishes();
+        losses.mark_unchanged();
         // Counted first: a Publish may be answered before this is.
         connection.subscriptions().fetch_add(1, Ordering::Relaxed);
         let (lifetime, keep_alive) = (times(LIFETIME, publishing), times(sign_of_life, publishing));
@@ -96,15 +85,17 @@ impl Monitor {
         let mut items_max = connection.items_max;
         let ids = create_items(session, id, &items.iter().collect::<Vec<_>>(), &mut items_max).await?;
         monitor.places = ids.keys().copied().collect();
-        let watched = |item: Item| ids.get(&item.place).map(|id| (item, Some(*id)));
+        let watched = |item: Item| ids.get(&item.place).map(|id| Watched::new(item, *id));
         let looks = Looks {
             session: connection.shared_session(),
             subscription: id,
             items: items.into_iter().filter_map(watched).collect(),
             told,
             values,
-            reads_max: connection.reads_max,
+            reads: Reads::new(connection.reads_max),
             items_max,
+            losses,
+            is_bounded: false,
         };
         monitor.looking = Some(tokio::spawn(looks.every(look_every)));
         Ok(monitor)
@@ -120,142 +111,6 @@ fn sign_of_life<'a>(items: impl Iterator<Item = &'a Monitoring>) -> Duration {
 /// How many of these go into that; one at least.
 fn times(all: Duration, one: Duration) -> u32 {
     u32::try_from(all.as_millis() / one.as_millis().max(1)).unwrap_or(1).max(1)
-}
-
-/// Those that the server monitors, by their places, with its numbers for them.
-async fn create_items(
-    session: &Session,
-    id: u32,
-    items: &[&Item],
-    at_once: &mut usize,
-) -> Result<BTreeMap<usize, u32>, Error> {
-    let (mut rest, mut ids) = (items, BTreeMap::new());
-    while !rest.is_empty() {
-        let (now, later) = rest.split_at(rest.len().min(*at_once));
-        let requests = now.iter().map(|item| request(item)).collect();
-        match session.create_monitored_items(id, TimestampsToReturn::Neither, requests).await {
-            Ok(created) => {
-                for (item, created) in now.iter().zip(created) {
-                    let code = created.result.status_code;
-                    if code.is_good() {
-                        ids.insert(item.place, created.result.monitored_item_id);
-                    } else if item.monitoring.deadband.is_some() {
-                        // Read in its cycle it would have none.
-                        tracing::warn!(node = %item.node, reason = status::named(code), "the server takes no `deadband` here: every change is told");
-                    } else {
-                        tracing::debug!(node = %item.node, reason = status::named(code), "not monitored; it is read in its cycle");
-                    }
-                }
-                rest = later;
-            }
-            Err(error) if status::is_too_large(error.status()) && now.len() > 1 => *at_once = now.len() / 2,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(ids)
-}
-
-fn request(item: &Item) -> MonitoredItemCreateRequest {
-    let filter = item.monitoring.deadband.map(|deadband_value| {
-        ExtensionObject::from_message(DataChangeFilter {
-            trigger: DataChangeTrigger::StatusValue,
-            deadband_type: ABSOLUTE,
-            deadband_value,
-        })
-    });
-    let parameters = MonitoringParameters {
-        client_handle: handle(item.place),
-        sampling_interval: item.monitoring.sampling.as_secs_f64() * 1000.0,
-        filter: filter.unwrap_or_else(ExtensionObject::null),
-        queue_size: item.monitoring.queue,
-        discard_oldest: true,
-    };
-    let node =
-        ReadValueId { index_range: item.visitor.index.clone(), ..ReadValueId::from(item.node.clone()) };
-    MonitoredItemCreateRequest::new(node, MonitoringMode::Reporting, parameters)
-}
-
-/// Handles begin with 1: the library gives one of its own to what has 0.
-fn handle(place: usize) -> u32 {
-    u32::try_from(place).map_or(u32::MAX, |place| place.saturating_add(1))
-}
-
-/// Looks now and then at what a server sends by itself.
-struct Looks {
-    session: Arc<Session>,
-    subscription: u32,
-    /// With the server's numbers for them. None: it did not take it the last time.
-    items: Vec<(Item, Option<u32>)>,
-    told: Arc<Mutex<LastSent>>,
-    values: Subscription,
-    reads_max: usize,
-    items_max: usize,
-}
-
-impl Looks {
-    async fn every(mut self, pause: Duration) {
-        loop {
-            tokio::time::sleep(pause).await;
-            // What the connection is like others find out.
-            if let Err(error) = self.look().await {
-                tracing::debug!(
-                    reason = status::named(error.status()),
-                    "what the server sends was not looked at"
-                );
-            }
-        }
-    }
-
-    /// Reads all of it, and has the server send anew what it does not send any more.
-    async fn look(&mut self) -> Result<(), Error> {
-        let (mut from, mut lost) = (0, Vec::new());
-        while let Some(rest) = self.items.get(from..).filter(|rest| !rest.is_empty()) {
-            let now = rest.iter().take(self.reads_max);
-            let nodes: Vec<(usize, NodeId, &Visitor)> =
-                now.map(|(item, _)| (item.place, item.node.clone(), &item.visitor)).collect();
-            nodes.iter().for_each(|(place, ..)| lock(&self.told).look_begins(*place));
-            let found = reads::read(&self.session, &nodes, &mut self.reads_max).await?;
-            from += found.len().max(1);
-            let mut told = lock(&self.told);
-            for (place, outcome) in found {
-                let Some(look) = outcome.and_then(|outcome| told.found(place, outcome)) else { continue };
-                // Of what it did not take there may be more now.
-                let is_refused = || self.items.iter().any(|(item, id)| item.place == place && id.is_none());
-                if look.is_lost || (look.outcome.is_ok() && is_refused()) {
-                    lost.push(place);
-                }
-                self.values.push(place, look.outcome);
-            }
-        }
-        if lost.is_empty() { Ok(()) } else { self.renew(&lost).await }
-    }
-
-    /// Has the server send these anew, beginning with what they are now.
-    async fn renew(&mut self, lost: &[usize]) -> Result<(), Error> {
-        let mut again =
-            self.items.iter_mut().filter(|(item, _)| lost.contains(&item.place)).collect::<Vec<_>>();
-        let old: Vec<u32> = again.iter_mut().filter_map(|(_, id)| id.take()).collect();
-        // A server that has forgotten them with their nodes has none to take back.
-        if !old.is_empty()
-            && let Err(error) = self.session.delete_monitored_items(self.subscription, &old).await
-        {
-            tracing::debug!(
-                reason = status::named(error.status()),
-                "items that are not sent any more were not taken back"
-            );
-        }
-        let items: Vec<&Item> = again.iter().map(|(item, _)| item).collect();
-        let ids = create_items(&self.session, self.subscription, &items, &mut self.items_max).await?;
-        for (item, id) in again {
-            *id = ids.get(&item.place).copied();
-            tracing::info!(node = %item.node, taken = id.is_some(), "the server did not send this any more, and is asked anew");
-        }
-        Ok(())
-    }
-}
-
-fn lock(told: &Mutex<LastSent>) -> MutexGuard<'_, LastSent> {
-    told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes what a server sends.

@@ -16,6 +16,7 @@ use crate::connection::Connection;
 use crate::connector::Dialler;
 use crate::endpoint;
 use crate::pki::{OwnCertificate, Pki};
+use crate::sizes::{CHUNKS_MAX, ELEMENTS_MAX, MESSAGE_MAX};
 use crate::status;
 
 /// What we are to servers that want no certificate.
@@ -28,15 +29,6 @@ const SESSION_LIFE_MS: u32 = 30_000;
 const CHANNEL_LIFE_MS: u32 = 600_000;
 /// 60 s for the answer to a Publish, of which two wait while nothing changes.
 const PUBLISH: Duration = Duration::from_secs(60);
-/// 4 MiB of an answer, in chunks of 64 KiB.
-const MESSAGE_MAX: usize = 4 << 20;
-/// 64 chunks of an answer.
-const CHUNKS_MAX: usize = 64;
-/// 1 MiB of a text, or of bytes.
-const TEXT_MAX: usize = 1 << 20;
-/// 65,536 elements of an array.
-const ELEMENTS_MAX: usize = 1 << 16;
-
 /// OPC UA's own.
 const PORT: u16 = 4840;
 
@@ -132,8 +124,9 @@ fn client(address: &Address, pki: &Pki, own: Option<&OwnCertificate>) -> Result<
         .max_message_size(MESSAGE_MAX)
         .max_chunk_count(CHUNKS_MAX)
         .max_incoming_chunk_size(CHUNK_MAX as usize)
-        .max_string_length(TEXT_MAX)
-        .max_byte_string_length(TEXT_MAX)
+        // A text takes no more memory than the answer that it is in; what a property may have is bounded where that is made.
+        .max_string_length(MESSAGE_MAX)
+        .max_byte_string_length(MESSAGE_MAX)
         .max_array_length(ELEMENTS_MAX);
     if let Some(own) = own {
         builder = builder.certificate_path(absolute(&own.certificate)?).private_key_path(absolute(&own.key)?);

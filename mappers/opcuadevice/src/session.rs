@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use framework::{Fault, Session, Subscription, Value};
 use opcua_types::{
-    AttributeId, DataValue, NodeId, NumericRange, ReadValueId, StatusCode, TimestampsToReturn, Variant,
-    VariantScalarTypeId, WriteValue,
+    AttributeId, DataValue, NodeId, NumericRange, ReadValueId, StatusCode, Variant, VariantScalarTypeId,
+    WriteValue,
 };
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
+use crate::items::Item;
 use crate::method;
-use crate::monitor::{Item, Monitor, tell_the_end};
+use crate::monitor::{Monitor, tell_the_end};
 use crate::node::Node;
-use crate::reads;
+use crate::reads::{self, Reads};
 use crate::status;
 use crate::values;
 use crate::visitor::{Part, Visitor};
@@ -35,8 +36,8 @@ pub struct OpcUaSession {
     timeout: Duration,
     /// How often it is looked whether what the server sends by itself is still so.
     look_every: Duration,
-    /// How many nodes the server takes in one request, as far as is known.
-    at_once: usize,
+    /// How its nodes are read.
+    reads: Reads,
     /// What nodes take, and parts of them, by what they were last found to be.
     types: HashMap<(NodeId, String), NodeType>,
     /// What methods gave back, by object and method.
@@ -70,12 +71,12 @@ impl Drop for OpcUaSession {
 
 impl OpcUaSession {
     pub(crate) fn new(connection: Arc<Connection>, timeout: Duration, look_every: Duration) -> Self {
-        let at_once = connection.reads_max;
+        let reads = Reads::new(connection.reads_max);
         OpcUaSession {
             connection,
             timeout,
             look_every,
-            at_once,
+            reads,
             types: HashMap::new(),
             outputs: HashMap::new(),
             monitor: None,
@@ -105,10 +106,10 @@ impl OpcUaSession {
         &mut self,
         nodes: &[(usize, NodeId, &Visitor)],
     ) -> Vec<(usize, Result<Value, Fault>)> {
-        match reads::read(self.connection.session(), nodes, &mut self.at_once).await {
+        match self.reads.read(self.connection.session(), nodes).await {
             Ok(found) => {
                 let waiting = || Err(Fault::NoValue(status::named(StatusCode::BadWaitingForInitialData)));
-                found.into_iter().map(|(place, value)| (place, value.unwrap_or_else(waiting))).collect()
+                found.into_iter().map(|one| (one.place, one.outcome.unwrap_or_else(waiting))).collect()
             }
             Err(error) => {
                 let fault = self.lost().unwrap_or_else(|| status::of_request(&error));
@@ -127,7 +128,7 @@ impl OpcUaSession {
         let mut ids: Vec<ReadValueId> =
             attributes.into_iter().map(|attribute| ReadValueId::new(node.clone(), attribute)).collect();
         ids.push(ReadValueId { index_range: index.clone(), ..ReadValueId::from(node.clone()) });
-        let found = self.connection.session().read(&ids, TimestampsToReturn::Neither, 0.0).await;
+        let found = reads::ask(self.connection.session(), &ids).await;
         let found = found.map_err(|error| self.lost().unwrap_or_else(|| status::of_request(&error)))?;
         let [value, data_type, rank, part] = found.as_slice() else {
             return Err(Fault::Device("the server does not say of which type the node is".to_owned()));

@@ -61,6 +61,15 @@ const TOO_LARGE: [StatusCode; 7] = [
     StatusCode::BadTooManyMonitoredItems,
     StatusCode::BadTooManyOperations,
 ];
+/// The answer was too large, whatever was asked for in it: for us, or for what the server sends.
+const ANSWER_TOO_LARGE: [StatusCode; 4] = [
+    StatusCode::BadEncodingLimitsExceeded,
+    StatusCode::BadResponseTooLarge,
+    StatusCode::BadTcpMessageTooLarge,
+    StatusCode::BadTcpNotEnoughResources,
+];
+/// An answer came whole, and holds more than we take, or is none.
+const UNDECODABLE: [StatusCode; 2] = [StatusCode::BadDecodingError, StatusCode::BadEncodingLimitsExceeded];
 /// The server does not take the user.
 const LOGIN: [StatusCode; 4] = [
     StatusCode::BadIdentityTokenInvalid,
@@ -100,6 +109,22 @@ pub(crate) fn of_request(error: &Error) -> Fault {
 /// Whether a smaller request may be served.
 pub(crate) fn is_too_large(status: StatusCode) -> bool {
     is_in(&TOO_LARGE, status)
+}
+
+/// Whether it is the answer that was too large: of one node alone it will be so again.
+pub(crate) fn is_answer_too_large(status: StatusCode) -> bool {
+    is_in(&ANSWER_TOO_LARGE, status)
+}
+
+/// Whether a Publish that ends so may have taken notifications with it. Of an answer that cannot be decoded the library knows only that it
+/// does not come.
+pub(crate) fn loses_notifications(status: StatusCode) -> bool {
+    is_answer_too_large(status) || is_in(&[StatusCode::BadConnectionClosed], status)
+}
+
+/// Whether an answer came that is not taken, on a connection that is as good as before.
+pub(crate) fn is_undecodable(status: StatusCode) -> bool {
+    is_in(&UNDECODABLE, status)
 }
 
 /// Whether it is the user who is refused.

@@ -51,7 +51,15 @@ fn fixture_at(
     protocol: impl FnOnce(OpcUa) -> OpcUa,
     place: impl FnOnce(&Asyncua) -> Vec<(&'static str, Scalar)>,
 ) -> Fixture {
-    let server = Asyncua::open();
+    fixture_with(Asyncua::open(), properties, protocol, place)
+}
+
+fn fixture_with(
+    server: Asyncua,
+    properties: Vec<Wanted>,
+    protocol: impl FnOnce(OpcUa) -> OpcUa,
+    place: impl FnOnce(&Asyncua) -> Vec<(&'static str, Scalar)>,
+) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let edgecore = EdgeCore::at(folder.path());
     let kinds = properties.iter().map(|(name, kind, _)| modelled(name, kind, "ReadWrite")).collect();
@@ -324,4 +332,88 @@ async fn a_server_that_ends_each_session_with_a_subscription_is_asked_for_none_a
         assert_eq!(count(), 2, "{request}");
         fixture.mapper.stop().await;
     }
+}
+
+/// A fixture whose server has these nodes filled, each as NAME=COUNT.
+fn fixture_filled(nodes: &[&str], properties: Vec<Wanted>, protocol: fn(OpcUa) -> OpcUa) -> Fixture {
+    fixture_with(Asyncua::filled(nodes), properties, protocol, |server| server.place(&[]))
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_an_answer_costs_itself_alone_and_says_so() {
+    // Each below 4 MiB, and both not; the array has more elements than are taken.
+    for subscribe in ["true", "false"] {
+        let of = |name, kind| with(name, kind, name, &[("subscribe", text(subscribe))]);
+        let properties = vec![
+            of("letters", "STRING"),
+            of("level", "INT"),
+            of("locked", "INT"),
+            of("series", "STRING"),
+            of("array", "STRING"),
+            of("boolean", "BOOLEAN"),
+            of("text", "STRING"),
+        ];
+        let mut fixture =
+            fixture_filled(&["letters=3000000", "series=300000"], properties, |protocol| protocol);
+        for (name, value) in
+            [("level", "0"), ("locked", "5"), ("array", "[1,2,3]"), ("boolean", "false"), ("text", "idle")]
+        {
+            fixture.until_value(name, value).await;
+        }
+        fixture.edgecore.until_fault("plant", "letters", "a text of 3000000 bytes").await;
+        fixture.edgecore.until_fault("plant", "series", "65536 elements").await;
+        // Also when they change in one moment with others.
+        for level in 1..=5 {
+            fixture.server.script.tell(&format!("fill letters {} y", 4_999_990 + level));
+            fixture.server.script.tell(&format!("fill series 300000 {level}"));
+            fixture.server.script.tell(&format!("set level {level}"));
+            fixture.until_value("level", &level.to_string()).await;
+        }
+        fixture.edgecore.until_fault("plant", "letters", "4 MiB in 64 chunks").await;
+        // And the server sends no more of it.
+        let monitored = if subscribe == "true" { "5" } else { "0" };
+        fixture.server.until("monitored", monitored).await;
+        let heard = fixture.edgecore.heard();
+        assert!(heard.states.iter().all(|(_, state)| state == "online"), "{:?}", heard.states);
+        assert_eq!(fixture.server.script.ask("sessions"), "1");
+        fixture.mapper.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_together_comes_one_by_one() {
+    // asyncua sends all of an array of which an element is asked for: ten times 480 kB.
+    const NAMES: [&str; 10] = ["e0", "e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8", "e9"];
+    let element =
+        |(at, name): (i64, &'static str)| with(name, "DOUBLE", "series", &[("index", Scalar::Int(at))]);
+    let mut properties: Vec<Wanted> = (0..).zip(NAMES).map(element).collect();
+    properties.push(of("locked", "INT"));
+    let mut fixture = fixture_filled(&["series=60000"], properties, |protocol| protocol);
+    fixture.until_value("locked", "5").await;
+    // As many as half an answer has room for.
+    fixture.server.until("monitored", "5").await;
+    for (fill, value) in [(None, "1"), (Some("fill series 60000 2"), "2"), (Some("fill series 10 3"), "3")] {
+        fill.into_iter().for_each(|fill| fixture.server.script.tell(fill));
+        for name in NAMES {
+            fixture.until_value(name, value).await;
+        }
+    }
+    fixture.server.until("monitored", "11").await;
+    assert!(fixture.edgecore.heard().states.iter().all(|(_, state)| state == "online"));
+}
+
+#[tokio::test]
+async fn what_was_too_large_comes_again_when_it_is_not() {
+    let properties = vec![of("letters", "STRING"), of("series", "STRING"), of("level", "INT")];
+    let often = |protocol: OpcUa| protocol.looking_every(std::time::Duration::from_secs(1));
+    let mut fixture = fixture_filled(&["letters=5000000", "series=300000"], properties, often);
+    fixture.until_value("level", "0").await;
+    fixture.edgecore.until_fault("plant", "letters", "4 MiB in 64 chunks").await;
+    fixture.edgecore.until_fault("plant", "series", "65536 elements").await;
+    fixture.server.until("monitored", "1").await;
+    fixture.server.script.tell("fill letters 3 z");
+    fixture.server.script.tell("fill series 2 0.5");
+    fixture.until_value("letters", "zzz").await;
+    fixture.until_value("series", "[0.5,0.5]").await;
+    fixture.server.until("monitored", "3").await;
 }

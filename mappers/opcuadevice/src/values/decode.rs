@@ -10,6 +10,9 @@ use crate::status;
 use crate::values::{EPOCH_SECONDS, EXACT, TICK_NANOS, TICKS};
 use crate::visitor::Part;
 
+/// 1 MiB of a text; of more no property is made.
+const TEXT_MAX: usize = 1 << 20;
+
 /// A value with its quality. None: the server has not got one from its own device yet, and will tell when it has.
 pub(crate) fn of_data_value(data: &DataValue, kind: Kind, part: Part) -> Option<Result<Value, Fault>> {
     let status = data.status.unwrap_or(StatusCode::Good);
@@ -41,7 +44,7 @@ pub(crate) fn decode(variant: &Variant, kind: Kind, part: Part) -> Result<Value,
         }
         Kind::Double => number(variant).map(Value::Double),
         Kind::Bool => truth(variant),
-        Kind::Text => text(variant).map(Value::Text),
+        Kind::Text => text(variant).and_then(bounded).map(Value::Text),
     }
 }
 
@@ -109,6 +112,16 @@ fn within_range(variant: &Variant, part: Part) -> Result<(), Fault> {
         }
         Some(_) | None => Ok(()),
     }
+}
+
+fn bounded(text: String) -> Result<String, Fault> {
+    if text.len() <= TEXT_MAX {
+        return Ok(text);
+    }
+    Err(Fault::Device(format!(
+        "its value is a text of {} bytes, and at most {TEXT_MAX} are taken; name a part of it with `index`, or remove the property",
+        text.len()
+    )))
 }
 
 fn whole(variant: &Variant) -> Result<Value, Fault> {

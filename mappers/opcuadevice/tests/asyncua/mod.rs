@@ -35,19 +35,25 @@ pub(crate) struct Asyncua {
 impl Asyncua {
     /// One that wants nothing of anybody.
     pub(crate) fn open() -> Self {
-        Asyncua::start("none")
+        Asyncua::start("none", &[])
     }
 
     /// One with certificates and users, and without an endpoint that is not secured.
     pub(crate) fn secure() -> Self {
-        Asyncua::start("secure")
+        Asyncua::start("secure", &[])
     }
 
-    fn start(security: &str) -> Self {
+    /// An open one of which some nodes are filled from the start, each as NAME=COUNT.
+    pub(crate) fn filled(nodes: &[&str]) -> Self {
+        Asyncua::start("none", nodes)
+    }
+
+    fn start(security: &str, filled: &[&str]) -> Self {
         let [port] = testhost::free_ports().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/asyncua/server.py");
-        let arguments = [&port.to_string(), folder.path().to_str().unwrap(), security];
+        let port_text = port.to_string();
+        let arguments = [&[port_text.as_str(), folder.path().to_str().unwrap(), security], filled].concat();
         let script = Script::start(&PACKAGES, &server, &arguments);
         assert_eq!(script.first, "ready");
         Asyncua { script, port, folder }

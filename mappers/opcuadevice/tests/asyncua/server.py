@@ -1,17 +1,19 @@
 """An OPC UA server made of asyncua, driven over standard input.
 
 Arguments: PORT FOLDER SECURITY, where SECURITY is `none`, or `secure` for certificates, which it makes in FOLDER, and users
-(`operator` with the password `open sesame`). The first line of the output is `ready`. Then every line of input is a command,
+(`operator` with the password `open sesame`); or `none` and then NAME=COUNT, for nodes that are filled from the start. The first line of the output is `ready`. Then every line of input is a command,
 answered by one line:
   on, off                  -> ok        starts and stops it; what nodes have stays, sessions do not
   get NAME                 -> its value
   set NAME VALUE           -> ok
+  fill NAME COUNT VALUE    -> ok        a text of so many letters, or an array of so many numbers
   status NAME CODE         -> ok        the node has this status, and keeps its value
   remake NAME VALUE        -> ok        the node is deleted, and made anew with this value
   trust FILE               -> ok        clients with this certificate are taken, and from then on no others
   move                     -> ok        at the next start the namespace has another index
   forget                   -> ok        subscriptions are gone, without a word
   sessions, subscriptions  -> how many there are
+  monitored                -> how many items all subscriptions have
   calls                    -> what the methods were called with
 """
 
@@ -46,8 +48,14 @@ NODES = {
     "array": (TYPES.Int32, [1, 2, 3], True),
     "locked": (TYPES.Int32, 5, False),
     "word": (TYPES.UInt16, 0, True),
+    "letters": (TYPES.String, "", True),
+    "series": (TYPES.Double, [0.5], True),
 }
 PARSERS = {TYPES.Float: float, TYPES.Double: float, TYPES.String: str, TYPES.Boolean: lambda text: text == "true"}
+
+
+def filled(name, count, value):
+    return value * int(count) if NODES[name][0] == TYPES.String else [float(value)] * int(count)
 
 
 class Users:
@@ -63,6 +71,8 @@ class Device:
     def __init__(self, port, folder, security):
         self.port, self.folder, self.is_secure = port, Path(folder), security == "secure"
         self.values = {name: value for name, (_, value, _) in NODES.items()}
+        for name, _, count in (one.partition("=") for one in sys.argv[4:]):
+            self.values[name] = filled(name, count, "1")
         self.calls, self.trusted, self.moved, self.server = [], None, 0, None
 
     async def on(self):
@@ -142,6 +152,9 @@ class Device:
             name, _, text = rest.partition(" ")
             kind = NODES[name][0]
             await self.nodes[name].write_value(ua.Variant(PARSERS.get(kind, int)(text), kind))
+        elif verb == "fill":
+            name, count, value = rest.split()
+            await self.nodes[name].write_value(ua.Variant(filled(name, count, value), NODES[name][0]))
         elif verb == "status":
             name, code = rest.split()
             kept = ua.Variant(self.values[name], NODES[name][0])
@@ -161,6 +174,9 @@ class Device:
             self.server.iserver.subscription_service.subscriptions.clear()
         elif verb == "subscriptions":
             return str(len(self.server.iserver.subscription_service.subscriptions))
+        elif verb == "monitored":
+            subscriptions = self.server.iserver.subscription_service.subscriptions.values()
+            return str(sum(len(one.monitored_item_srv._monitored_items) for one in subscriptions))
         elif verb == "sessions":
             return str(len([client for client in self.server.bserver.clients if client.processor.session]))
         elif verb == "calls":
