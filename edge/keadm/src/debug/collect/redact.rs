@@ -54,7 +54,7 @@ pub(super) fn document(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
-                let is_empty = matches!(value, Value::Null | Value::Bool(_)) || *value == Value::from("");
+                let is_empty = matches!(value, Value::Null | Value::Bool(_)) || value.as_str() == Some("");
                 if is_secret(key) && !is_empty {
                     *value = Value::from(MASK);
                 } else {
