@@ -12,7 +12,7 @@ pub mod topology;
 mod trusted_files;
 
 pub use core::{EdgeCore, StartError, open_store};
-pub use edge_edged::begin_run;
+pub use edge_edged::{begin_run, is_first_of_boot};
 pub use identity::{Identity, IdentityError};
 pub use known_time::{KnownClock, recall as recall_time};
 pub use topology::Dependencies;

@@ -14,7 +14,8 @@ use anyhow::{Context as _, Result};
 use beehive::{Env, Hive};
 use config::edge::{DEFAULT_FILE, EdgeCore as Settings};
 use edge::{Dependencies, EdgeCore, Identity};
-use edge_edged::{CountedRuntime, MachineChecks, torn_networks};
+use edge_edged::torn_networks::{self, Written};
+use edge_edged::{CountedRuntime, MachineChecks};
 use edge_hub::network::KernelRoutes;
 use edge_hub::{Endpoints, NamedServers, NodeCertificates};
 use edge_taskmanager::NodePrograms;
@@ -92,7 +93,9 @@ async fn run(order: Order) -> Result<()> {
     let endpoints = Endpoints::of_lists(quic, fallback, certificates.live(), &clock).context(link)?;
     let named = NamedServers::by(quic, fallback, certificates.live(), &clock).context(link)?;
     let network = KernelRoutes::to(endpoints.hosts());
-    clear_torn_networks(&env);
+    // Whoever has begun a run of this boot has done this before.
+    let is_first = edge::is_first_of_boot(&store, &settings.modules.edged.boot_id_file);
+    clear_torn_networks(is_first, &env);
     // Without it a node does all but show the mounts of one pod to another.
     if let Err(error) = edge_csi::share(&settings.modules.edged.root_directory) {
         tracing::warn!(%error, "mountPropagation of pods has no effect, and CSI drivers in pods mount nothing");
@@ -129,9 +132,12 @@ fn programs(settings: &Settings, config: &Path) -> Option<NodePrograms> {
 }
 
 /// Before the first sandbox is asked to stop.
-fn clear_torn_networks(env: &Env) {
-    let cleared = torn_networks::machine_started()
-        .and_then(|started| torn_networks::clear(Path::new(torn_networks::STATE), started, env.wall()));
+fn clear_torn_networks(is_first_of_boot: bool, env: &Env) {
+    let written = match is_first_of_boot {
+        true => Ok(Written::AtAnyTime),
+        false => torn_networks::machine_started().map(|started| Written::Before(started, env.wall())),
+    };
+    let cleared = written.and_then(|written| torn_networks::clear(Path::new(torn_networks::STATE), written));
     match cleared {
         Ok(torn) => torn.iter().for_each(|path| {
             tracing::warn!(

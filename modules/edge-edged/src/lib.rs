@@ -60,6 +60,6 @@ mod volumes;
 pub use actor::Edged;
 pub use node::checks::MachineChecks;
 pub use pod::worker::POD_WORKER;
-pub use runs::{begin_run, end_run};
+pub use runs::{begin_run, end_run, is_first_of_boot};
 pub use runtime::counted::CountedRuntime;
 pub use settings::{EvictionRules, ImageCollection, Reserved, Settings};

@@ -18,18 +18,42 @@ pub const STATE: &str = "/var/lib/cni";
 const FILE_MAX: u64 = 1 << 20;
 /// 100,000 files of a folder are looked at.
 const FILES_MAX: usize = 100_000;
+/// 100 ms: nobody needs as long between the making of such a small file and its content.
+const ONCE_MORE_AFTER: Duration = Duration::from_millis(100);
 /// A clock that was set a little in between makes no file one of the future.
 const AHEAD: Duration = Duration::from_secs(5);
 
-/// Removes what is torn below CNI's folder, but for what was written since the machine started: that may be half done. Answers what it has
-/// removed. Blocks.
+/// Whose files may have been torn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// At any time: this is the first start since the machine's, and no clock is asked. One that stands still at the machine's end, as where there
+    /// is no battery, calls the last files before it new.
+    AtAnyTime,
+    /// Before this time, when the machine started, or in the future of the other.
+    Before(SystemTime, SystemTime),
+}
+
+/// Removes what is torn below CNI's folder. What is written at this moment is not: it is looked at once more. Answers what it has removed. Blocks,
+/// for a tenth of a second where something is torn.
 ///
 /// # Errors
 /// When a folder that is there cannot be read.
-pub fn clear(state: &Path, started: SystemTime, now: SystemTime) -> io::Result<Vec<PathBuf>> {
+pub fn clear(state: &Path, written: Written) -> io::Result<Vec<PathBuf>> {
+    let torn = torn(state, written)?;
+    if torn.is_empty() {
+        return Ok(torn);
+    }
+    std::thread::sleep(ONCE_MORE_AFTER);
+    let mut still = self::torn(state, written)?;
+    still.retain(|path| torn.contains(path) && fs::remove_file(path).is_ok());
+    Ok(still)
+}
+
+fn torn(state: &Path, written: Written) -> io::Result<Vec<PathBuf>> {
     let before = |path: &Path| {
-        let written = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
-        written.is_ok_and(|written| written < started || written > now + AHEAD)
+        let Written::Before(started, now) = written else { return true };
+        let at = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+        at.is_ok_and(|at| at < started || at > now + AHEAD)
     };
     let mut torn: Vec<PathBuf> = files(&state.join("results"))?
         .into_iter()
@@ -45,7 +69,6 @@ pub fn clear(state: &Path, started: SystemTime, now: SystemTime) -> io::Result<V
             reserved.filter(|path| before(path) && content(path).is_some_and(|text| is_empty(&text))),
         );
     }
-    torn.retain(|path| fs::remove_file(path).is_ok());
     Ok(torn)
 }
 
@@ -138,7 +161,8 @@ mod tests {
         ] {
             write(network.join(name), text, now - hour);
         }
-        let mut gone: Vec<String> = clear(folder.path(), started, now)
+        let by_clock = Written::Before(started, now);
+        let mut gone: Vec<String> = clear(folder.path(), by_clock)
             .unwrap()
             .iter()
             .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
@@ -148,8 +172,10 @@ mod tests {
         let mut left: Vec<PathBuf> = files(&results).unwrap();
         left.extend(files(&network).unwrap());
         assert_eq!(left.len(), 2 + 3);
-        assert_eq!(clear(folder.path(), started, now).unwrap(), [] as [PathBuf; 0]);
-        assert_eq!(clear(&folder.path().join("none"), started, now).unwrap(), [] as [PathBuf; 0]);
+        assert_eq!(clear(folder.path(), by_clock).unwrap(), [] as [PathBuf; 0]);
+        // A clock that stood still makes the last files before the cut as new as this one.
+        assert_eq!(clear(folder.path(), Written::AtAnyTime).unwrap(), [results.join("new")]);
+        assert_eq!(clear(&folder.path().join("none"), Written::AtAnyTime).unwrap(), [] as [PathBuf; 0]);
         assert!(machine_started().unwrap() < now);
     }
 }

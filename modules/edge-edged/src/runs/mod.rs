@@ -17,5 +17,5 @@ mod why;
 
 pub(crate) use care::CarefulStart;
 pub(crate) use plan::RunRecord;
-pub use record::{begin_run, end_run};
+pub use record::{begin_run, end_run, is_first_of_boot};
 pub(crate) use why::Why;

@@ -51,6 +51,11 @@ pub(crate) struct RunRecord {
 }
 
 impl RunRecord {
+    /// Whether it began after this start of the machine.
+    pub(crate) fn is_of_boot(&self, boot: &str) -> bool {
+        self.boot == boot
+    }
+
     /// The record of a run that begins now, `since_boot` seconds after the machine. `before`: that of the run before.
     pub(crate) fn begin(before: Option<RunRecord>, boot: &str, since_boot: u64) -> RunRecord {
         let next = RunRecord { boot: boot.to_owned(), began: since_boot, ..RunRecord::default() };

@@ -27,6 +27,14 @@ pub async fn begin_run(store: &Store, env: &Env, boot_id_file: &Path) -> Result<
     keep(store, &RunRecord::begin(before, &boot, since_boot)).await
 }
 
+/// Whether no run of this boot has begun yet. Blocks. A store that cannot be read does not say so, and neither does a machine without a boot id.
+pub fn is_first_of_boot(store: &Store, boot_id_file: &Path) -> bool {
+    let boot = std::fs::read_to_string(boot_id_file).unwrap_or_default();
+    let boot = boot.trim();
+    let before = read(store).ok().flatten();
+    !boot.is_empty() && before.is_none_or(|before| !before.is_of_boot(boot))
+}
+
 /// Says in the store that the run was told to end, if it was said that it began.
 ///
 /// # Errors
@@ -67,10 +75,14 @@ mod tests {
     async fn runs_are_counted_over_restarts_of_the_process_and_not_over_those_of_the_machine() {
         let dir = tempfile::tempdir().unwrap();
         let (boot, env) = (dir.path().join("boot_id"), Env::seeded(1));
+        let firsts = std::cell::RefCell::new(String::new());
         let begin = async |id: &str| {
             std::fs::write(&boot, id).unwrap();
             let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
+            let was_first = firsts.replace(id.to_owned()) != id;
+            assert_eq!(is_first_of_boot(&store, &boot), was_first, "{id}");
             begin_run(&store, &env, &boot).await.unwrap();
+            assert!(!is_first_of_boot(&store, &boot));
             let record = read(&store).unwrap().unwrap();
             (store, record.needs_care())
         };
