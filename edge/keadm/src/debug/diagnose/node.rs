@@ -168,7 +168,11 @@ pub(super) fn conditions(
     own.filter_map(|one| {
         let text = |key: &str| plain(one[key].as_str().unwrap_or_default());
         if one["type"] == CHECKS {
-            let words = format!("{}; `keadm debug check` looks again", text("message"));
+            // Without the node's page the store alone says it, and that has no words.
+            let words = match text("message") {
+                message if message.is_empty() => "something that stops a node was found: `keadm debug check` says what".to_owned(),
+                message => format!("{message}; `keadm debug check` looks again"),
+            };
             return (one["status"] != "True").then(|| Finding::warned("Checks", words));
         }
         let is_ready = one["type"] == "Ready";
@@ -302,6 +306,8 @@ mod tests {
         let checks = |status: &str| json!({"type": "kubehive.io/Checks", "status": status, "reason": "ResolvConf", "message": "ResolvConf: own: set it"});
         grade(&of(json!([checks("False")]))[0], Warned, "ResolvConf: own: set it; `keadm debug check`");
         assert!(of(json!([checks("True")])).is_empty());
+        let bare = json!([{"type": "kubehive.io/Checks", "status": "False"}]);
+        grade(&of(bare)[0], Warned, "was found: `keadm debug check` says what");
         grade(&found[0], Passed, "Ready");
         grade(&found[1], Failed, "DiskPressure is True: r: m");
         grade(&conditions(None, None, true, &[])[0], Warned, "reported nothing yet");
