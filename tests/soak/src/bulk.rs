@@ -86,12 +86,29 @@ async fn story(
             Ok(pods::running(&testbed.host).await?.into_iter().find(|inside| inside.pod == POD))
         })
         .await?;
+    told(testbed).await?;
     for number in 1..=options.reconnects {
         let (packets, begun) = reconnect(testbed, &pod, number, console, outcome).await?;
         if options.packets {
             Packet::tell(&packets, begun, console);
         }
     }
+    Ok(())
+}
+
+/// The cloud has what the node says of the pod's start: else that, too, would cross with the three changes.
+async fn told(testbed: &mut Testbed) -> Result<()> {
+    let ((), _) = testbed
+        .until("the cloud knows that the pod runs", LONG, async |testbed| {
+            let Some(pod) = testbed.kubectl.get("pod", POD).await? else { return Ok(None) };
+            let started = pod.pointer("/status/containerStatuses/0/started") == Some(&Value::Bool(true));
+            let events = testbed.kubectl.list("events", "").await?;
+            let said = events
+                .iter()
+                .any(|event| event["involvedObject"]["name"] == POD && event["reason"] == "Started");
+            Ok((started && said).then_some(()))
+        })
+        .await?;
     Ok(())
 }
 
