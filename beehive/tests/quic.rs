@@ -100,7 +100,7 @@ fn credentials_that_cannot_be_used_are_named() {
     run(async |_env| {
         let ca = Ca::new();
         let mut bad = ca.issue("cloud");
-        bad.key = "nonsense".to_owned();
+        bad.key = "nonsense".to_owned().into();
         let error = QuicAcceptor::bind("127.0.0.1:0".parse().unwrap(), &bad).err().unwrap();
         assert!(error.to_string().starts_with("the key cannot be read"), "{error}");
         let error = QuicDialer::new("not a host", 1, &ca.issue("edge")).err().unwrap();

@@ -261,6 +261,6 @@ impl Ca {
         params.distinguished_name.push(DnType::CommonName, name);
         params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
         let certificate = params.signed_by(&key, &self.0)?.pem();
-        Ok(Credentials { certificate, key: key.serialize_pem(), authority: self.0.pem() })
+        Ok(Credentials { certificate, key: key.serialize_pem().into(), authority: self.0.pem() })
     }
 }

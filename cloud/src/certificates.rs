@@ -90,7 +90,7 @@ impl Certificates {
 
 fn credentials_of(chain: &ShownChain) -> Credentials {
     let ShownChain { chain, key, authorities } = chain.clone();
-    Credentials { certificate: chain, key, authority: authorities }
+    Credentials { certificate: chain, key: key.into(), authority: authorities }
 }
 
 /// How long CAs live by the settings. A CA is trusted after its successor signs for as long as a node may come back by a certificate that

@@ -88,7 +88,11 @@ async fn joined(client: &kube::Client, node: &str) -> Credentials {
         now_unix: now,
     };
     registry.enrol(&order).await.unwrap();
-    Credentials { certificate: issued.pem, key: request.key_pem, authority: authority.cert_pem().to_owned() }
+    Credentials {
+        certificate: issued.pem,
+        key: request.key_pem.into(),
+        authority: authority.cert_pem().to_owned(),
+    }
 }
 
 /// A clock that is weeks ahead.

@@ -10,9 +10,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{RootCertStore, SignatureScheme};
 use thiserror::Error;
+use tokio::runtime::Handle;
+
+use super::signing_thread;
 
 /// A certificate, its key, and the authority that both ends trust. All PEM (RFC 7468).
 #[derive(Clone)]
@@ -20,9 +23,25 @@ pub struct Credentials {
     /// The certificate, with what leads to the authority if there is anything between.
     pub certificate: String,
     /// Its key.
-    pub key: String,
+    pub key: PrivateKey,
     /// The authority's certificate; several, one after the other, are trusted alike.
     pub authority: String,
+}
+
+/// The key of a certificate.
+#[derive(Clone)]
+pub enum PrivateKey {
+    /// The key itself as PEM.
+    Pem(String),
+    /// Something else has it and signs with it. That may block for seconds, so the handshakes of an end that dials are made on a
+    /// thread of their own, and so is all the work of its QUIC.
+    Elsewhere(Arc<dyn SigningKey>),
+}
+
+impl From<String> for PrivateKey {
+    fn from(pem: String) -> Self {
+        PrivateKey::Pem(pem)
+    }
 }
 
 /// Why an endpoint could not be made.
@@ -47,6 +66,9 @@ pub enum EndpointError {
         /// Why.
         reason: String,
     },
+    /// The machine gave no thread for signatures that block.
+    #[error("there is no thread for handshakes: {0}")]
+    Thread(String),
     /// The parameters of the protocol do not fit together.
     #[error("limits: {0}")]
     Limits(String),
@@ -57,14 +79,26 @@ pub(super) struct Material {
     pub(super) shown: Arc<CertifiedKey>,
     pub(super) clients: Arc<dyn ClientCertVerifier>,
     pub(super) servers: Arc<WebPkiServerVerifier>,
+    /// A signature blocks.
+    signs_elsewhere: bool,
 }
 
 impl Material {
     fn of(credentials: &Credentials) -> Result<Self, EndpointError> {
         let unreadable = |what| move |reason: String| EndpointError::Unreadable { what, reason };
         let chain = certificates(&credentials.certificate).map_err(unreadable("certificate"))?;
-        let key = PrivateKeyDer::from_pem_slice(credentials.key.as_bytes())
-            .map_err(|error| unreadable("key")(error.to_string()))?;
+        let shown = match &credentials.key {
+            PrivateKey::Pem(pem) => {
+                let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+                    .map_err(|error| unreadable("key")(error.to_string()))?;
+                CertifiedKey::from_der(chain, key, &provider()).map_err(EndpointError::Tls)?
+            }
+            PrivateKey::Elsewhere(key) => {
+                let shown = CertifiedKey::new(chain, Arc::clone(key));
+                shown.keys_match().map_err(EndpointError::Tls)?;
+                shown
+            }
+        };
         let of_authority = unreadable("authority's certificate");
         let mut roots = RootCertStore::empty();
         for authority in certificates(&credentials.authority).map_err(of_authority)? {
@@ -74,7 +108,8 @@ impl Material {
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider());
         let servers = WebPkiServerVerifier::builder_with_provider(roots, provider());
         Ok(Material {
-            shown: Arc::new(CertifiedKey::from_der(chain, key, &provider()).map_err(EndpointError::Tls)?),
+            shown: Arc::new(shown),
+            signs_elsewhere: matches!(credentials.key, PrivateKey::Elsewhere(_)),
             clients: clients.build().map_err(|error| of_authority(error.to_string()))?,
             servers: servers.build().map_err(|error| of_authority(error.to_string()))?,
         })
@@ -153,6 +188,14 @@ impl LiveCredentials {
 
     pub(super) fn now(&self) -> Arc<Material> {
         Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where handshakes are made; `None`: where they are awaited.
+    pub(super) fn handshakes_on(&self) -> Result<Option<Handle>, EndpointError> {
+        if !self.now().signs_elsewhere {
+            return Ok(None);
+        }
+        signing_thread::handle().map(Some).map_err(|error| EndpointError::Thread(error.to_string()))
     }
 
     pub(super) fn ended_for(&self) -> Duration {

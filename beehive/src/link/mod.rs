@@ -65,6 +65,7 @@ mod quic_stream;
 mod receive_budget;
 mod sentence;
 mod session;
+mod signing_thread;
 pub mod tls;
 mod transport;
 mod version;

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use rustls::pki_types::ServerName;
 use s2n_quic::client::Connect;
 use s2n_quic::provider::tls::rustls as quic_tls;
+use tokio::runtime::Handle;
 
 use super::pending_dials::{ANSWER_WITHIN, PendingDials};
 use super::quic::{EndpointEvents, Handshakes, PROTOCOL, QuicConnection, STREAMS, limits, short_ids};
@@ -20,6 +21,7 @@ use crate::{Clock, Lookups, TokioClock};
 /// Dials one `host:port`.
 pub struct QuicDialer {
     tls: Arc<rustls::ClientConfig>,
+    credentials: LiveCredentials,
     /// A socket for each family that was needed so far: a machine may have one of them alone.
     v4: Mutex<Option<s2n_quic::Client>>,
     v6: Mutex<Option<s2n_quic::Client>>,
@@ -60,6 +62,7 @@ impl QuicDialer {
         }
         let dialer = QuicDialer {
             tls: Arc::new(tls::client_by(credentials, PROTOCOL, clock)?),
+            credentials: credentials.clone(),
             v4: Mutex::default(),
             v6: Mutex::default(),
             host: host.trim_matches(['[', ']']).to_owned(),
@@ -100,6 +103,8 @@ impl QuicDialer {
             address: any,
             reason: reason.to_string(),
         };
+        let runtime = self.credentials.handshakes_on()?;
+        let _within = runtime.as_ref().map(Handle::enter);
         let handshakes = Handshakes::Dialled(self.pending.clone());
         let events = EndpointEvents { heard: Arc::clone(&self.received), handshakes };
         s2n_quic::Client::builder()
@@ -192,7 +197,7 @@ mod tests {
         let pem = authority.cert.pem();
         let credentials = Credentials {
             certificate: pem.clone(),
-            key: authority.signing_key.serialize_pem(),
+            key: authority.signing_key.serialize_pem().into(),
             authority: pem,
         };
         for address in ["127.0.0.1", "::1"] {

@@ -9,7 +9,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 
 use super::credentials::provider;
-pub use super::credentials::{Credentials, EndpointError, LiveCredentials};
+pub use super::credentials::{Credentials, EndpointError, LiveCredentials, PrivateKey};
 use super::transport::PeerName;
 use crate::{Clock, TokioClock};
 
@@ -373,7 +373,7 @@ mod tests {
     fn takes_with(clock: &Arc<Knowing>, own: (i32, i32), server: (i32, i32)) -> bool {
         let ca = ca();
         let (own, key) = of(&ca, own.0, own.1);
-        let own = Credentials { certificate: own, key, authority: ca.pem() };
+        let own = Credentials { certificate: own, key: key.into(), authority: ca.pem() };
         takes_shown(clock, &own, &of(&ca, server.0, server.1).0)
     }
 
@@ -392,7 +392,7 @@ mod tests {
         let ca = ca();
         let takes = |now: u64, from: i32, to: i32| {
             let (own, key) = of(&ca, 2026, 2036);
-            let own = Credentials { certificate: own, key, authority: ca.pem() };
+            let own = Credentials { certificate: own, key: key.into(), authority: ca.pem() };
             let verifier = ClientVerifier(LiveCredentials::new(&own).unwrap());
             let (client, _) = of_client(&ca, from, to);
             let client = certificates(&client).unwrap();
@@ -408,7 +408,9 @@ mod tests {
         const YEAR: u64 = 31_557_600;
         let (ca, other) = (ca(), self::ca());
         let (own, key) = of(&ca, 2020, 2060);
-        let own = LiveCredentials::new(&Credentials { certificate: own, key, authority: ca.pem() }).unwrap();
+        let own =
+            LiveCredentials::new(&Credentials { certificate: own, key: key.into(), authority: ca.pem() })
+                .unwrap();
         let takes = |by: &Ca, let_for: u64, now: u64| {
             let verifier = ClientVerifier(own.clone().letting_ended(Duration::from_secs(let_for)));
             let client = certificates(&of_client(by, 2025, 2027).0).unwrap();
@@ -428,7 +430,9 @@ mod tests {
     fn an_accepting_end_may_judge_by_another_time_than_the_machines_clock() {
         let ca = ca();
         let (own, key) = of(&ca, 2020, 2060);
-        let own = LiveCredentials::new(&Credentials { certificate: own, key, authority: ca.pem() }).unwrap();
+        let own =
+            LiveCredentials::new(&Credentials { certificate: own, key: key.into(), authority: ca.pem() })
+                .unwrap();
         let takes = |judged: u64| {
             let at = SystemTime::UNIX_EPOCH + Duration::from_secs(year(judged).as_secs());
             let verifier = ClientVerifier(own.clone().judging_by(move || at));
@@ -445,7 +449,7 @@ mod tests {
         let of_both = |by: &Ca, trusted: &[&Ca]| {
             let (certificate, key) = of(by, 2020, 2060);
             let authority = trusted.iter().map(|ca| ca.pem()).collect();
-            Credentials { certificate, key, authority }
+            Credentials { certificate, key: key.into(), authority }
         };
         let live = LiveCredentials::new(&of_both(&first, &[&first])).unwrap();
         let verifier = ClientVerifier(live.clone());
@@ -504,7 +508,7 @@ mod tests {
         let ca = ca();
         let month = || of_dates(&ca, (2026, 1, 1), (2026, 1, 31));
         let ((certificate, key), (server, _)) = (month(), month());
-        let own = Credentials { certificate, key, authority: ca.pem() };
+        let own = Credentials { certificate, key: key.into(), authority: ca.pem() };
         let clock = knowing(1970, 1970);
         clock.pass(Duration::ZERO, on(25));
         assert!(takes_shown(&clock, &own, &server), "both are good by it");

@@ -9,6 +9,7 @@ use futures::future::{BoxFuture, Either, select};
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -62,6 +63,7 @@ fn config() -> WebSocketConfig {
 /// Dials one `host:port`.
 pub struct WebSocketDialer {
     tls: TlsConnector,
+    credentials: LiveCredentials,
     host: String,
     name: ServerName<'static>,
     port: u16,
@@ -100,7 +102,8 @@ impl WebSocketDialer {
             reason: format!("`{}` is neither a DNS name nor an IP address", host.escape_debug()),
         })?;
         let tls = TlsConnector::from(Arc::new(tls::client_by(credentials, ALPN, Arc::clone(&clock))?));
-        Ok(WebSocketDialer { tls, host, name, port, lookups: Lookups::at_most(1), clock })
+        let credentials = credentials.clone();
+        Ok(WebSocketDialer { tls, credentials, host, name, port, lookups: Lookups::at_most(1), clock })
     }
 
     fn target(&self) -> String {
@@ -132,9 +135,24 @@ impl WebSocketDialer {
         Ok(socket)
     }
 
+    async fn handshake(&self, socket: HeardStream) -> Result<TlsStream<HeardStream>, DialError> {
+        let handshake = self.tls.connect(self.name.clone(), socket);
+        let Some(runtime) = self.credentials.handshakes_on().map_err(|error| self.failed(error))? else {
+            return handshake.await.map_err(|error| self.failed(error));
+        };
+        // It ends with who waits for it.
+        let mut beside = JoinSet::new();
+        beside.spawn_on(handshake, &runtime);
+        match beside.join_next().await {
+            Some(Ok(made)) => made.map_err(|error| self.failed(error)),
+            Some(Err(ended)) => Err(self.failed(ended)),
+            None => Err(self.failed("the handshake was not begun")),
+        }
+    }
+
     /// The socket, and whose certificate was shown.
     async fn upgrade(&self, socket: HeardStream) -> Result<(Socket, PeerName), DialError> {
-        let tls = self.tls.connect(self.name.clone(), socket).await.map_err(|error| self.failed(error))?;
+        let tls = self.handshake(socket).await?;
         let leaf = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let peer = leaf
             .and_then(|leaf| tls::peer_of(leaf))

@@ -146,7 +146,7 @@ async fn certificates(cloud: &Cloud, count: usize) -> Result<Vec<Credentials>> {
             now_unix: now,
         });
         let authority = authority.cert_pem().to_owned();
-        credentials.push(Credentials { certificate: issued.pem, key: request.key_pem, authority });
+        credentials.push(Credentials { certificate: issued.pem, key: request.key_pem.into(), authority });
     }
     let joins = requests.iter().map(|request| registry.enrol(request));
     futures::stream::iter(joins).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;

@@ -73,7 +73,7 @@ async fn the_port_of_the_command_is_used_and_the_link_is_found_at_both_of_its_po
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
         let credentials = Credentials {
             certificate: read(&hub.tls_cert_file),
-            key: read(&hub.tls_private_key_file),
+            key: read(&hub.tls_private_key_file).into(),
             authority: read(&hub.tls_ca_file),
         };
         let at = |server: &str| config::parse_host_port(server).unwrap();

@@ -63,7 +63,7 @@ async fn join(cloud: &CloudCore, folder: PathBuf, node: &str, token: String) -> 
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     Ok(Credentials {
         certificate: read(&hub.tls_cert_file),
-        key: read(&hub.tls_private_key_file),
+        key: read(&hub.tls_private_key_file).into(),
         authority: read(&hub.tls_ca_file),
     })
 }

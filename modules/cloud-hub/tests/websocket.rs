@@ -35,7 +35,7 @@ fn authority(env: &Env) -> Authority {
 fn of_cloud(authority: &Authority, env: &Env) -> Credentials {
     let addresses = vec!["127.0.0.1".parse().unwrap()];
     let (certificate, key) = SecretStore::server_certificate(authority, addresses, Vec::new(), env).unwrap();
-    Credentials { certificate, key, authority: authority.cert_pem().to_owned() }
+    Credentials { certificate, key: key.into(), authority: authority.cert_pem().to_owned() }
 }
 
 fn of_node(authority: &Authority, node: &str, env: &Env) -> Credentials {
@@ -43,7 +43,7 @@ fn of_node(authority: &Authority, node: &str, env: &Env) -> Credentials {
     let issued = authority.sign_node(&request.csr_der, node, env.wall(), DAY, env.random_id()).unwrap();
     Credentials {
         certificate: issued.pem,
-        key: request.key_pem.clone(),
+        key: request.key_pem.clone().into(),
         authority: authority.cert_pem().to_owned(),
     }
 }

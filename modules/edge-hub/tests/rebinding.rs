@@ -95,12 +95,13 @@ fn credentials(env: &Env) -> (Credentials, Credentials) {
     let authority = pki::Authority::create(env.wall(), env.random_id()).unwrap();
     let alt_names = pki::SubjectAltNames { addresses: vec!["127.0.0.1".parse().unwrap()], names: Vec::new() };
     let (server, key) = authority.server(&alt_names, env.wall(), day, env.random_id()).unwrap();
-    let cloud = Credentials { certificate: server.pem, key, authority: authority.cert_pem().to_owned() };
+    let cloud =
+        Credentials { certificate: server.pem, key: key.into(), authority: authority.cert_pem().to_owned() };
     let request = pki::NodeRequest::new("a").unwrap();
     let issued = authority.sign_node(&request.csr_der, "a", env.wall(), day, env.random_id()).unwrap();
     let edge = Credentials {
         certificate: issued.pem,
-        key: request.key_pem.clone(),
+        key: request.key_pem.clone().into(),
         authority: authority.cert_pem().to_owned(),
     };
     (cloud, edge)

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber, SigningKey,
 };
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -54,7 +54,7 @@ pub struct SubjectAltNames {
 
 /// A key that was made on the node, and the request for its certificate.
 pub struct NodeRequest {
-    /// The key as PEM. Never leaves the node.
+    /// The key as PEM, or what names it where a token has it. Never leaves the node.
     pub key_pem: String,
     /// The request as DER.
     pub csr_der: Vec<u8>,
@@ -67,10 +67,18 @@ impl NodeRequest {
     /// When the machine gives no randomness.
     pub fn new(node: &str) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Sign)?;
+        Self::signed_by(node, &key, key.serialize_pem())
+    }
+
+    /// A request for `node` that `key` signs, which may be anywhere; `key_pem` is what stands for it, with the public key in it.
+    ///
+    /// # Errors
+    /// When the key does not sign.
+    pub fn signed_by(node: &str, key: &impl SigningKey, key_pem: String) -> Result<Self, AuthorityError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = node_subject(node);
-        let csr = params.serialize_request(&key).map_err(AuthorityError::Sign)?;
-        Ok(NodeRequest { key_pem: key.serialize_pem(), csr_der: csr.der().to_vec() })
+        let csr = params.serialize_request(key).map_err(AuthorityError::Sign)?;
+        Ok(NodeRequest { key_pem, csr_der: csr.der().to_vec() })
     }
 }
 

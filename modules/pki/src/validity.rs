@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::KeyPair;
+use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::error::AuthorityError;
@@ -65,14 +66,24 @@ pub fn validity_of(der: &[u8]) -> Result<Validity, AuthorityError> {
     Ok(Validity::of(&certificate))
 }
 
-/// Whether the certificate in `der` is of the key in `key_pem`.
+/// Whether the certificate in `der` is of the key in `key_pem`. Where a token has that there is a `PUBLIC KEY` in its place.
 ///
 /// # Errors
 /// When either is none.
 pub fn is_pair(der: &[u8], key_pem: &str) -> Result<bool, AuthorityError> {
-    let key = KeyPair::from_pem(key_pem).map_err(AuthorityError::BadKey)?;
     let (_, certificate) = X509Certificate::from_der(der).map_err(|_| AuthorityError::BadCertificate)?;
-    Ok(certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw())
+    let certified = certificate.public_key();
+    if let Some(public) = public_key_of(key_pem) {
+        return Ok(certified.raw == public);
+    }
+    let key = KeyPair::from_pem(key_pem).map_err(AuthorityError::BadKey)?;
+    Ok(certified.subject_public_key.data.as_ref() == key.public_key_raw())
+}
+
+/// The public key of PEM that holds one.
+fn public_key_of(pem: &str) -> Option<Vec<u8>> {
+    let mut parts = Pem::iter_from_buffer(pem.as_bytes()).map_while(Result::ok);
+    parts.find(|part| part.label == "PUBLIC KEY").map(|part| part.contents)
 }
 
 /// Whether the certificate in `der` was signed with the key of the CA in `authority`, also DER. Says nothing about times.
@@ -96,6 +107,21 @@ mod tests {
         let issued = one.sign_node(&csr, "a", now, Duration::from_secs(60), [3; 16]).unwrap();
         assert!(is_signed_by(&issued.der, one.cert_der()) && !is_signed_by(&issued.der, other.cert_der()));
         assert!(!is_signed_by(b"0", one.cert_der()) && !is_signed_by(&issued.der, b"0"));
+    }
+
+    #[test]
+    fn a_public_key_stands_for_one_that_a_token_has() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let authority = Authority::create(now, [1; 16]).unwrap();
+        let of = |key: &KeyPair| {
+            let named = "-----BEGIN SOMETHING-----\nAAAA\n-----END SOMETHING-----\n".to_owned();
+            NodeRequest::signed_by("a", key, named + &key.public_key_pem()).unwrap()
+        };
+        let (own, other) = (of(&KeyPair::generate().unwrap()), of(&KeyPair::generate().unwrap()));
+        let issued = authority.sign_node(&own.csr_der, "a", now, Duration::from_secs(60), [2; 16]).unwrap();
+        assert!(is_pair(&issued.der, &own.key_pem).unwrap());
+        assert!(!is_pair(&issued.der, &other.key_pem).unwrap());
+        assert!(is_pair(&issued.der, "nothing").is_err());
     }
 
     #[test]

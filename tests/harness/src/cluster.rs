@@ -32,6 +32,7 @@ use cloud::{CloudCore, StartError, Transport};
 use contract::metamanager::MetaDown;
 use edge_hub::Endpoints;
 use kube::api::{Api, DynamicObject, PostParams};
+use pkcs11key::TokenUri;
 use serde_json::Value;
 
 use crate::node::{LONG, LOOK_EVERY, Node};
@@ -78,6 +79,8 @@ pub struct Cluster {
     settings: config::cloud::CloudCore,
     /// How long the certificate lives that a node joins with.
     first_life: Duration,
+    /// Where the keys of nodes are made; `None`: in files.
+    token: Option<TokenUri>,
 }
 
 impl Cluster {
@@ -163,6 +166,7 @@ impl Cluster {
             gate: None,
             settings,
             first_life: DAY,
+            token: None,
         };
         cluster.start_cloud().await;
         if carrier == LinkTransport::WebSocketBeforeQuic {
@@ -270,6 +274,14 @@ impl Cluster {
         self.first_life = life;
     }
 
+    /// In which PKCS#11 token (a URI) the keys are made of nodes that join from now on: they lie in files, unless told.
+    ///
+    /// # Panics
+    /// When it is no such URI.
+    pub fn joining_with_key_in(&mut self, token: &str) {
+        self.token = Some(TokenUri::parse(token).unwrap());
+    }
+
     /// Where enrolment listens.
     ///
     /// # Panics
@@ -349,7 +361,8 @@ impl Cluster {
     async fn endpoints(&self, name: &str, network_path: &NetworkPath) -> Option<Endpoints> {
         let Some(port) = &self.port else {
             let settings = self.node_settings(name);
-            identity::join(self.client(), name, self.first_life, &settings, &self.env).await;
+            let key = (self.first_life, self.token.as_ref());
+            identity::join(self.client(), name, key, &settings, &self.env).await;
             return None;
         };
         enter(self.client(), name, "01", self.env.wall()).await;

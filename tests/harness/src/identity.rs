@@ -9,13 +9,27 @@ use cloud_hub::SecretStore;
 use config::edge::EdgeCore as Settings;
 use edge_hub::{Endpoints, NamedServers, NodeCertificates};
 use edge_store::Store;
+use pkcs11key::{TokenKey, TokenUri};
 
 use crate::enter;
 
 /// Signs for `node` by the CA behind `client`, enters it into the register, and writes certificate, key and CA where `settings` say.
-pub async fn join(client: kube::Client, node: &str, life: Duration, settings: &Settings, env: &Env) {
+/// The key is made in `token`, if there is one.
+pub async fn join(
+    client: kube::Client,
+    node: &str,
+    (life, token): (Duration, Option<&TokenUri>),
+    settings: &Settings,
+    env: &Env,
+) {
     let authority = SecretStore::new(client.clone()).authority(env).await.unwrap();
-    let request = pki::NodeRequest::new(node).unwrap();
+    let request = match token {
+        None => pki::NodeRequest::new(node).unwrap(),
+        Some(token) => {
+            let key = TokenKey::make(token, node, env.random_id()).unwrap();
+            pki::NodeRequest::signed_by(node, &key, key.pem()).unwrap()
+        }
+    };
     let issued = authority.sign_node(&request.csr_der, node, env.wall(), life, env.random_id()).unwrap();
     enter(client, node, &issued.serial, env.wall()).await;
     let hub = &settings.modules.edge_hub;

@@ -239,13 +239,14 @@ impl Fixture {
             SecretStore::server_certificate(&authority, vec!["127.0.0.1".parse().unwrap()], vec![], &env)
                 .unwrap();
         let ca = || authority.cert_pem().to_owned();
-        let server = Credentials { certificate: chain, key, authority: ca() };
+        let server = Credentials { certificate: chain, key: key.into(), authority: ca() };
         let acceptor = QuicAcceptor::bind("127.0.0.1:0".parse().unwrap(), &server).unwrap();
         let request = pki::NodeRequest::new("edge-1").unwrap();
         let day = Duration::from_secs(86_400);
         let issued =
             authority.sign_node(&request.csr_der, "edge-1", env.wall(), day, env.random_id()).unwrap();
-        let node = Credentials { certificate: issued.pem, key: request.key_pem.clone(), authority: ca() };
+        let node =
+            Credentials { certificate: issued.pem, key: request.key_pem.clone().into(), authority: ca() };
         let mut probes: Vec<Box<dyn std::any::Any>> = Vec::new();
 
         let mut cloud = Hive::new("cloud", env.clone());

@@ -20,6 +20,7 @@ mod power;
 mod processes;
 mod registry;
 mod runtime;
+mod soft_token;
 mod teardown;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ pub use daemon::{Daemon, free_ports, tail};
 pub use needs::missing;
 pub use oci::{Entry, Image};
 pub use registry::{Registry, Repository};
+pub use soft_token::SoftToken;
 
 /// The busybox image that every host holds: `/bin/sh` and all applets, no command of its own but `sh`.
 pub const BUSYBOX: &str = "kubehive.test/busybox:1";

@@ -4,7 +4,7 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 30] = [
+const SHARED: [(&str, &str); 31] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
     ("buildinfo", "which version and commit a program is of"),
     ("contract", "the words of the mailboxes"),
@@ -29,6 +29,7 @@ const SHARED: [(&str, &str); 30] = [
     ("slips", "which known name was meant"),
     ("targets", "where another one's wish may lead, pure"),
     ("pki", "certificates and tokens, pure"),
+    ("pkcs11key", "a key in a token, by a program of the machine's"),
     ("cri", "the container runtime's wire"),
     ("csi", "the CSI drivers' wire"),
     ("dmi", "the device mappers' wire"),

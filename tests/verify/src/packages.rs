@@ -9,7 +9,7 @@ use crate::say;
 use crate::steps::{Failure, Outcome};
 
 /// What the tests start beside our own binaries.
-const NEEDED: [&str; 13] = [
+const NEEDED: [&str; 15] = [
     "containerd",
     "runc",
     "containernetworking-plugins",
@@ -19,6 +19,8 @@ const NEEDED: [&str; 13] = [
     "mosquitto-clients",
     "openssh-server",
     "openssl",
+    "opensc",
+    "softhsm2",
     "busybox-static",
     "python3-venv",
     "redis-server",

@@ -128,7 +128,7 @@ async fn joined(cloud: &CloudCore, folder: PathBuf, token: String) -> Credential
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     Credentials {
         certificate: read(&hub.tls_cert_file),
-        key: read(&hub.tls_private_key_file),
+        key: read(&hub.tls_private_key_file).into(),
         authority: read(&hub.tls_ca_file),
     }
 }

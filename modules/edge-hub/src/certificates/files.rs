@@ -11,8 +11,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use beehive::link::tls::{Credentials, EndpointError, PrivateKey};
+use pkcs11key::TokenKey;
 use pki::{is_pair, node_of_certificate, serial_of, validity_of};
 use thiserror::Error;
 
@@ -60,10 +63,27 @@ pub enum FilesError {
 pub struct StoredIdentity {
     /// The node's certificate.
     pub certificate: String,
-    /// Its key.
+    /// Its key, or what names it in a token.
     pub key: String,
     /// The CAs of the cloud.
     pub authorities: String,
+}
+
+impl StoredIdentity {
+    /// The same for a link.
+    ///
+    /// # Errors
+    /// When the key's file names a key in a token and is not whole. Whether the token has it shows when it signs.
+    pub fn credentials(&self) -> Result<Credentials, EndpointError> {
+        let StoredIdentity { certificate, key, authorities } = self.clone();
+        let in_token = TokenKey::of_pem(&key)
+            .map_err(|error| EndpointError::Unreadable { what: "key", reason: error.to_string() })?;
+        let key = match in_token {
+            Some(key) => PrivateKey::Elsewhere(Arc::new(key)),
+            None => PrivateKey::Pem(key),
+        };
+        Ok(Credentials { certificate, key, authority: authorities })
+    }
 }
 
 /// Where they lie.

@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use beehive::link::tls::{Credentials, EndpointError, LiveCredentials};
+use beehive::link::tls::{EndpointError, LiveCredentials};
 use beehive::{Address, Clock, Env, Fault};
 use contract::NodeName;
 use contract::certificate::{CloudTrust, RenewedCertificate};
 use contract::uplink::HubUp;
 use edge_store::Store;
 use futures::lock::Mutex;
+use pkcs11key::TokenKey;
 use pki::{
     NodeRequest, Validity, is_authority, is_pair, is_signed_by, node_of_certificate, pem_of, serial_of,
     validity_of,
@@ -77,7 +78,7 @@ impl NodeCertificates {
         (store, servers): (Store, Vec<String>),
         rotates: bool,
     ) -> Result<Self, EndpointError> {
-        let live = LiveCredentials::new(&credentials(&stored))?;
+        let live = LiveCredentials::new(&stored.credentials()?)?;
         let (now, servers) = (RefCell::new(stored), RefCell::new(servers));
         let (renewing, trusting) = (Mutex::default(), Mutex::default());
         Ok(NodeCertificates { node, files, live, now, servers, store, rotates, renewing, trusting })
@@ -98,11 +99,29 @@ impl NodeCertificates {
         validity_of(&first_of_pem(&self.now.borrow().certificate)?).ok()
     }
 
-    /// Has a new certificate signed for a new key, which is made here, and keeps both.
+    /// Has a new certificate signed for a new key, which is made where the present one is, and keeps both.
     pub(crate) async fn renew(&self, env: &Env, hub: &Address<HubUp>) -> Result<Validity, RenewalFailure> {
         let _turn = self.renewing.lock().await;
+        let (node, present, id) = (self.node.clone(), self.now.borrow().key.clone(), env.random_id());
+        let request = env.blocking(move || following(&node, &present, id)).await;
         let request =
-            NodeRequest::new(self.node.as_str()).map_err(|error| RenewalFailure::of(error.to_string()))?;
+            request.map_err(|fault| RenewalFailure::of(fault.reason))?.map_err(RenewalFailure::of)?;
+        let renewed = self.renew_by(env, hub, request).await;
+        let (files, used) = (self.files.clone(), self.now.borrow().key.clone());
+        let forgotten =
+            env.blocking(move || forget_others(&files, &used)).await.map_err(|fault| fault.reason).flatten();
+        if let Err(reason) = forgotten {
+            tracing::warn!(reason, "keys that are used no more stay in the node's token");
+        }
+        renewed
+    }
+
+    async fn renew_by(
+        &self,
+        env: &Env,
+        hub: &Address<HubUp>,
+        request: NodeRequest,
+    ) -> Result<Validity, RenewalFailure> {
         let csr_der = request.csr_der.clone();
         let asked =
             hub.ask(SIGNED_WITHIN, |reply| HubUp::RenewCertificate { csr_der: csr_der.clone(), reply }).await;
@@ -186,7 +205,8 @@ impl NodeCertificates {
 
     /// The next dial goes by it.
     fn show(&self, next: StoredIdentity) -> Result<(), String> {
-        self.live.replace(&credentials(&next)).map_err(|error| Fault::from_error(&error).reason)?;
+        let credentials = next.credentials().map_err(|error| Fault::from_error(&error).reason)?;
+        self.live.replace(&credentials).map_err(|error| Fault::from_error(&error).reason)?;
         self.now.replace(next);
         Ok(())
     }
@@ -197,9 +217,27 @@ impl NodeCertificates {
     }
 }
 
-fn credentials(stored: &StoredIdentity) -> Credentials {
-    let StoredIdentity { certificate, key, authorities } = stored.clone();
-    Credentials { certificate, key, authority: authorities }
+/// A request with a new key, made where the one in `present` is. Blocks.
+fn following(node: &NodeName, present: &str, id: [u8; 16]) -> Result<NodeRequest, String> {
+    let said = |error: &dyn std::fmt::Display| error.to_string();
+    let Some(present) = TokenKey::of_pem(present).map_err(|error| said(&error))? else {
+        return NodeRequest::new(node.as_str()).map_err(|error| said(&error));
+    };
+    let key = TokenKey::make(present.token(), present.name(), id).map_err(|error| said(&error))?;
+    NodeRequest::signed_by(node.as_str(), &key, key.pem()).map_err(|error| said(&error))
+}
+
+/// Of the keys in the token that were the node's in turn, the one in use stays, if it is the one that the files name. Blocks.
+fn forget_others(files: &IdentityFiles, used: &str) -> Result<(), String> {
+    let stored = files.look().map_err(|error| Fault::from_error(&error).reason)?;
+    if stored.key != used {
+        return Ok(());
+    }
+    match TokenKey::of_pem(used) {
+        Ok(None) => Ok(()),
+        Ok(Some(key)) => key.destroy_others().map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The time by which a certificate is judged: that of the clock, but not earlier than what is known to have passed.

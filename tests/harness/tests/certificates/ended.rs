@@ -24,7 +24,7 @@ pub(super) fn credentials(node: &Node) -> Credentials {
     let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
     Credentials {
         certificate: read(&hub.tls_cert_file),
-        key: read(&hub.tls_private_key_file),
+        key: read(&hub.tls_private_key_file).into(),
         authority: read(&hub.tls_ca_file),
     }
 }

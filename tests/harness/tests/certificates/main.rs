@@ -7,6 +7,7 @@ mod ended;
 mod lives;
 mod server;
 mod stolen;
+mod token;
 
 use std::time::Duration;
 

@@ -81,8 +81,11 @@ impl AttackedCloud {
         join.arg("--set").arg(format!("database.dataSource={}", file(".db").display()));
         said(&mut join, "").await?;
         let read = |what: &str| std::fs::read_to_string(file(what)).with_context(|| format!("read {what}"));
-        let credentials =
-            Credentials { certificate: read(".crt")?, key: read(".key")?, authority: read("-ca.crt")? };
+        let credentials = Credentials {
+            certificate: read(".crt")?,
+            key: read(".key")?.into(),
+            authority: read("-ca.crt")?,
+        };
         let (quic, websocket) = (self.quic, self.websocket);
         Ok(Identity { node: node.to_owned(), credentials, host: HONEST, quic, websocket })
     }

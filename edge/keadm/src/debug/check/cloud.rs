@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use beehive::Env;
 use beehive::link::Dialer as _;
 use beehive::link::quic_dialer::QuicDialer;
-use beehive::link::tls::Credentials;
 use config::edge::EdgeCore;
 use config::parse_host_port;
 use edge_hub::StoredIdentity;
@@ -370,12 +369,8 @@ pub(super) async fn quic(
     let (host, port) = parse_host_port(server).ok()?;
     // Without a certificate nobody is let in.
     let identity = identity?;
-    let credentials = Credentials {
-        certificate: identity.certificate.clone(),
-        key: identity.key.clone(),
-        authority: identity.authorities.clone(),
-    };
-    let dialer = match QuicDialer::new(&host, port, &credentials) {
+    let dialer = identity.credentials().and_then(|credentials| QuicDialer::new(&host, port, &credentials));
+    let dialer = match dialer {
         Ok(dialer) => dialer,
         Err(error) => return Some(Finding::warned(QUIC, format!("{server} was not asked: {error}"))),
     };
