@@ -7,7 +7,7 @@ use clap::Args;
 use config::ChangedBy;
 use nodeupgrade::Prepared;
 
-use crate::node::pairs;
+use crate::join::pairs;
 use crate::upgrade::{OfHealth, hand_over};
 
 /// Writes values into edgecore.yaml, and restarts edgecore.

@@ -13,15 +13,17 @@ mod device_method;
 mod endpoints;
 mod files;
 mod https;
+mod join;
 mod kube_client;
 mod kubeedge;
 mod kubeedge_flags;
 mod label_selector;
 mod local;
-mod node;
+mod logind;
 mod node_page;
 mod node_socket;
 mod release;
+mod reset;
 mod store;
 mod sync;
 mod token;
@@ -45,6 +47,7 @@ pub use debug::{
 pub use device_method::{Callable, MethodArgs, call_method};
 pub use endpoints::{CloudPorts, HubProtocol};
 pub use files::read_token;
+pub use join::{Join, join};
 pub use kube_client::client;
 pub use kubeedge::{Machine, back_to_kubeedge, came_from_kubeedge, join_from_kubeedge, kubeedge_node};
 pub use kubeedge_flags::{NoKubeEdgeFlags, OfInit, OfJoin, OfReset, OfUpgrade, OfUpgradeAlone, Verb};
@@ -52,10 +55,10 @@ pub use local::{
     CommandEnded, DescribeCommand, DescribeDevices, DescribePods, EditCommand, EditDevice, Exec, GetCommand,
     GetDevices, GetPods, Logs, RestartCommand, RestartPods, describe, edit, exec, get, logs, restart,
 };
-pub use node::{Join, host_name, join, reset};
 pub use node_page::{PageArgs, page};
 pub use node_socket::OfNode;
 pub use release::{Confirm, Unhold, confirm, unhold};
+pub use reset::{host_name, reset};
 pub use store::{StoreCommand, show_store};
 pub use sync::{Sync, show_sync};
 pub use token::{TOKEN_LIFE, get_token, get_token_in, list_tokens, token_life, ttl, withdraw_token};

@@ -149,6 +149,22 @@ fn a_revoked_node_receives_nothing_more_and_its_name_does_not_come_back_until_it
         println!("both links were ended {took:?} after the first word");
         assert!(took < SOON, "{took:?}");
         assert!(has_session(&c, "edge-3").await);
+        // Nobody waits until their Leases are over.
+        let nodes = cluster.objects("v1", "Node", None);
+        let ready = async |node: &str| {
+            let node = nodes.get(node).await.unwrap();
+            let conditions = node.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap();
+            (ready["status"].as_str().unwrap().to_owned(), ready["reason"].as_str().unwrap().to_owned())
+        };
+        let revoked = ("Unknown".to_owned(), "NodeRevoked".to_owned());
+        cluster
+            .until_async("both are said to be shut out", async || {
+                ready("edge-1").await == revoked && ready("edge-2").await == revoked
+            })
+            .await;
+        println!("both were said to be shut out {:?} after the first word", begun.elapsed());
+        assert_eq!(ready("edge-3").await.0, "True");
 
         let (of_first, of_second) = (told.0.len(), told.1.len());
         for node in ["edge-1", "edge-2", "edge-3"] {
@@ -168,7 +184,6 @@ fn a_revoked_node_receives_nothing_more_and_its_name_does_not_come_back_until_it
         assert_eq!((first.runtime().running().len(), second.runtime().running().len()), (1, 1));
 
         // The name does not come back: not the Node, not with a token.
-        let nodes = cluster.objects("v1", "Node", None);
         nodes.delete("edge-1", &DeleteParams::default()).await.unwrap();
         first.stop().await;
         let before = refusals(&a).await;

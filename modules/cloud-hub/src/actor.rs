@@ -29,6 +29,7 @@ use crate::addresses::Addresses;
 use crate::certificates::{RenewalSettings, Renewals, days_left};
 use crate::events;
 use crate::known_certificates::KnownCertificates;
+use crate::leaving::Leaving;
 use crate::link_acceptor::{AdmittedLink, AdmittedLinks, LinkAcceptor, LinkPermit};
 use crate::plan::{SessionDecision, decide};
 use crate::revocation::CertificateCheck;
@@ -44,6 +45,9 @@ const READERS: [SessionReader; 7] = [
     SessionReader::CloudRouter,
     SessionReader::CloudTaskManager,
 ];
+
+/// 2 s in which those who are not linked yet are told that the hub stops: for as long as one that hears nothing may take.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
 /// A session that is open.
 struct OpenSession {
@@ -72,6 +76,7 @@ pub struct CloudHub {
     addresses: Addresses,
     open: BTreeMap<NodeName, OpenSession>,
     admitted: AdmittedLinks,
+    leaving: Rc<Leaving>,
     check: Rc<RefCell<CertificateCheck>>,
     known: KnownCertificates,
     renewals: Option<Renewals>,
@@ -87,9 +92,19 @@ impl CloudHub {
         node_limit: usize,
         addresses: Addresses,
     ) -> Self {
-        let (open, admitted, check) = (BTreeMap::new(), Rc::default(), Rc::default());
-        let (known, renewals, clock) = (KnownCertificates::default(), None, None);
-        CloudHub { acceptor, registry, node_limit, addresses, open, admitted, check, known, renewals, clock }
+        CloudHub {
+            acceptor,
+            registry,
+            node_limit,
+            addresses,
+            open: BTreeMap::new(),
+            admitted: Rc::default(),
+            leaving: Rc::default(),
+            check: Rc::default(),
+            known: KnownCertificates::default(),
+            renewals: None,
+            clock: None,
+        }
     }
 
     /// The same, which says in `known` which certificates are good. Others who count by names go by it as well; it outlives the
@@ -122,7 +137,7 @@ impl Actor for CloudHub {
             self.addresses.clone(),
             self.node_limit,
             (Rc::clone(&self.check), self.known.clone()),
-            Rc::clone(&self.admitted),
+            (Rc::clone(&self.admitted), Rc::clone(&self.leaving)),
             cx.myself(),
         )
         .renewing(self.renewals.clone());
@@ -141,7 +156,7 @@ impl Actor for CloudHub {
             CloudHubMsg::SessionOver { node, session, reason } => {
                 if self.has(&node, session) {
                     events::session_over(cx.env(), &node, session, &reason);
-                    self.end(node, session, &reason, cx).await;
+                    self.end(node, session, &reason, None, cx).await;
                 }
             }
             CloudHubMsg::CertificatesChanged => {
@@ -160,6 +175,14 @@ impl Actor for CloudHub {
             CloudHubMsg::TellSessions { to } => self.tell_all(to).await,
         }
         Ok(())
+    }
+
+    /// The sessions have ended before.
+    async fn stopping(&mut self, cx: &mut Context<CloudHubMsg>) {
+        self.leaving.begin();
+        cx.env().timeout(TOLD_WITHIN, self.leaving.everybody_told()).await;
+        // Of those that were let in while the hub stopped, nobody opens a session.
+        self.admitted.borrow_mut().clear();
     }
 
     fn snapshot(&self) -> serde_json::Value {
@@ -254,7 +277,7 @@ impl CloudHub {
             .collect();
         for (node, session, reason) in revoked {
             events::certificate_revoked(cx.env(), &node, reason);
-            self.end(node, session, reason, cx).await;
+            self.end(node, session, reason, Some(reason), cx).await;
         }
     }
 
@@ -269,7 +292,7 @@ impl CloudHub {
         match decide(self.open.get(&node).map(|open| open.session), session) {
             SessionDecision::IsOlder => return events::session_was_older(cx.env(), &node, session),
             SessionDecision::Opens { replaces: Some(older) } => {
-                self.end(node.clone(), older, "a later session of the node has opened", cx).await;
+                self.end(node.clone(), older, "a later session of the node has opened", None, cx).await;
             }
             SessionDecision::Opens { replaces: None } => {}
         }
@@ -303,18 +326,26 @@ impl CloudHub {
     /// A session's link has ended.
     async fn closed(&mut self, node: NodeName, session: u64, reason: &str, cx: &Context<CloudHubMsg>) {
         if self.has(&node, session) {
-            self.end(node, session, reason, cx).await;
+            self.end(node, session, reason, None, cx).await;
         }
     }
 
-    async fn end(&mut self, node: NodeName, session: u64, reason: &str, cx: &Context<CloudHubMsg>) {
+    /// `revoked`: why its certificate is good for nothing any more, if that is why.
+    async fn end(
+        &mut self,
+        node: NodeName,
+        session: u64,
+        reason: &str,
+        revoked: Option<&'static str>,
+        cx: &Context<CloudHubMsg>,
+    ) {
         self.open.remove(&node);
         // It goes on by itself; a child that has ended is not there any more.
         drop(cx.stop_child(Session::name(&node, session), ENDS_WITHIN));
         events::session_ended(cx.env(), &node, session, reason);
         // SyncController's word that there is no link is shown by what NodeLease knows of it: that comes first, as with a session that
         // opens.
-        let down = NodeLeaseMsg::NodeDown { node: node.clone(), session };
+        let down = NodeLeaseMsg::NodeDown { node: node.clone(), session, revoked };
         let _ = self.addresses.lease.tell(down).await;
         let _ = self.addresses.sync.tell(SyncMsg::NodeDown { node: node.clone(), session }).await;
         let _ = self.addresses.edge.tell(EdgeControllerMsg::NodeDown { node: node.clone(), session }).await;

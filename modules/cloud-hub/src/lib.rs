@@ -33,6 +33,7 @@ mod enrolment;
 mod error;
 mod events;
 mod known_certificates;
+mod leaving;
 mod link_acceptor;
 mod plan;
 mod revocation;

@@ -27,6 +27,7 @@ use crate::certificates::Renewals;
 use crate::connection_limiter::{ConnectionLimiter, CountedConnection, Progress};
 use crate::events;
 use crate::known_certificates::{Holder, KnownCertificates};
+use crate::leaving::{Arrival, Leaving};
 use crate::plan::{NodeLimit, NodePermit};
 use crate::revocation::CertificateCheck;
 use crate::session_rate::SessionRateLimiter;
@@ -113,6 +114,7 @@ pub(crate) struct LinkAcceptor {
     nodes: NodeLimit,
     check: Rc<RefCell<CertificateCheck>>,
     admitted: AdmittedLinks,
+    leaving: Rc<Leaving>,
     hub: Address<CloudHubMsg>,
     /// Renews certificates over links, if they are.
     renewals: Option<Renewals>,
@@ -124,7 +126,7 @@ impl LinkAcceptor {
         addresses: Addresses,
         node_limit: usize,
         (check, known): (Rc<RefCell<CertificateCheck>>, KnownCertificates),
-        admitted: AdmittedLinks,
+        (admitted, leaving): (AdmittedLinks, Rc<Leaving>),
         hub: Address<CloudHubMsg>,
     ) -> Self {
         LinkAcceptor {
@@ -138,6 +140,7 @@ impl LinkAcceptor {
             addresses,
             check,
             admitted,
+            leaving,
             hub,
             renewals: None,
         }
@@ -168,10 +171,10 @@ impl LinkAcceptor {
 
     fn arrive(&self, connection: Box<dyn Connection>) -> Option<impl Future<Output = ()>> {
         let counted = self.limiter.enter(connection, self.env.now())?;
-        Some(self.receive(counted))
+        Some(self.receive(counted, self.leaving.arrival()))
     }
 
-    async fn receive(&self, counted: CountedConnection) {
+    async fn receive(&self, counted: CountedConnection, to_be_answered: Arrival) {
         let CountedConnection { connection, progress, until } = counted;
         let peer = connection.peer().clone();
         let met = Abortable::new(IncomingLink::read_hello(&self.env, connection), until).await;
@@ -183,9 +186,10 @@ impl LinkAcceptor {
             Err(error) => return events::hello_refused(&self.env, &peer, &Fault::from_error(&error).reason),
         };
         if has_ended(&peer, self.judged_by()) {
-            return self.renew_alone(arrival, &progress).await;
+            return self.renew_alone(arrival, &progress, to_be_answered).await;
         }
-        let (node, session, permit) = match self.claim(&peer, &progress).await {
+        let claimed = self.leaving.unless(self.claim(&peer, &progress)).await;
+        let (node, session, permit) = match claimed {
             Ok(claimed) => claimed,
             Err(refused) => {
                 events::node_refused(&self.env, &peer, &refused.reason);
@@ -211,10 +215,11 @@ impl LinkAcceptor {
     }
 
     /// A node whose certificate has ended gets no session: it may have that renewed, and reaches nothing else.
-    async fn renew_alone(&self, arrival: IncomingLink, progress: &Progress) {
+    async fn renew_alone(&self, arrival: IncomingLink, progress: &Progress, to_be_answered: Arrival) {
         let peer = arrival.peer().clone();
         let understands = arrival.capabilities().has(capability::TRUST);
-        let node = match self.judge_ended(&peer, progress, understands).await {
+        let judged = self.leaving.unless(self.judge_ended(&peer, progress, understands)).await;
+        let node = match judged {
             Ok(node) => node,
             Err(refused) => {
                 events::node_refused(&self.env, &peer, &refused.reason);
@@ -226,6 +231,7 @@ impl LinkAcceptor {
             Routes::new().accept(self.hub.clone(), hub_route(&node, None)).saying(capability::RENEWAL_ONLY);
         match arrival.admit(routes).await {
             Ok(link) => {
+                drop(to_be_answered);
                 events::ended_certificate_let_in(&self.env, &node);
                 // The link goes when it is dropped here.
                 let _ = self.env.timeout(RENEWAL_WITHIN, link.ended()).await;

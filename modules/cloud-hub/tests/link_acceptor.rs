@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 use beehive::link::memory::NetworkPath;
 use beehive::link::{Connection, Dialer as _, Hello, Link, LinkError, PeerName, Routes, Urgency};
 use beehive::testing::Probe;
-use beehive::{Clock, Env, Moment, TokioClock};
+use beehive::{Clock, Ended, Env, Moment, TokioClock};
 use cloud_hub::{ClockDoubt, RenewalSettings, SecretStore};
+use contract::cloudhub::CloudHubMsg;
 use contract::downlink::HubDown;
 use fixture::LONG;
 use futures::future::BoxFuture;
@@ -108,6 +109,41 @@ fn link_upon_link_of_one_node_takes_no_place_of_others() {
         assert!((1..=20).contains(&let_in), "{let_in}");
         let link = fixture.env.timeout(SOON, fixture.link(QUIET)).await;
         assert!(link.expect("kept waiting").is_ok());
+    });
+}
+
+/// One node's claim is not answered, and another has not said hello: both go on to another CloudCore at once.
+#[test]
+fn a_hub_that_stops_tells_those_who_are_not_linked_yet() {
+    run(async |fixture| {
+        fixture.it.held.replace(Some(Vec::new()));
+        let Fixture { env, it } = fixture;
+        let (claimed, silent) = (it.dial(QUIET, "aa").await, it.dial(LOUD, "aa").await);
+        let fixture::Fixture { held, hub, hive, .. } = it;
+        let greeting = fixture::greet(&env, claimed, QUIET);
+        let stop = async {
+            while held.borrow().as_ref().is_some_and(Vec::is_empty) {
+                env.sleep(Duration::from_millis(5)).await;
+            }
+            let late = async {
+                // What it says once the hub stops is answered, too.
+                while hub.tell(CloudHubMsg::TrustChanged).await.is_ok() {
+                    env.sleep(Duration::from_millis(5)).await;
+                }
+                fixture::greet(&env, silent, LOUD).await
+            };
+            let begun = env.now();
+            let (ended, late) = tokio::join!(hive.shutdown(LONG), late);
+            assert_eq!(ended, Ended::InOrder);
+            (late, env.now().since(begun))
+        };
+        let (told, (late, took)) = tokio::join!(greeting, stop);
+        for told in [told, late] {
+            let Err(LinkError::Refused(refused)) = told else { panic!("{told:?}") };
+            assert!(refused.reason.contains("this CloudCore stops"), "{}", refused.reason);
+            assert_eq!(refused.wait, None);
+        }
+        assert!(took < SOON, "whoever is told is not waited for: {took:?}");
     });
 }
 

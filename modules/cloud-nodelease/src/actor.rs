@@ -103,8 +103,8 @@ impl Actor for NodeLease {
             NodeLeaseMsg::CertificateRenewed { node, session, certificate, valid } => {
                 self.sessions.borrow_mut().certificate_renewed(&node, session, &certificate, valid);
             }
-            NodeLeaseMsg::NodeDown { node, session } => {
-                self.sessions.borrow_mut().down(&node, session);
+            NodeLeaseMsg::NodeDown { node, session, revoked } => {
+                self.sessions.borrow_mut().down(&node, session, revoked);
                 self.last_conditions.borrow_mut().forget(&node, session);
             }
             NodeLeaseMsg::Session { node, session, reply } => reply.send(self.state(&node, session, cx)),
@@ -344,7 +344,7 @@ impl NodeLease {
         let now = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
         let sessions = self.sessions.borrow();
         let certificate_valid = sessions.certificate_valid(node);
-        Synced { status, link: sessions.link(node), certificate_valid, now }
+        Synced { status, link: sessions.link(node), certificate_valid, revoked: sessions.revoked(node), now }
     }
 
     fn condition_writer(&self) -> ConditionWriter {

@@ -1,5 +1,6 @@
 //! Shows on a Node whether it holds what it should, what carries its link, and until when its certificate is good: the conditions
-//! `kubehive.io/Synced`, `kubehive.io/Link` and `kubehive.io/Certificate`.
+//! `kubehive.io/Synced`, `kubehive.io/Link` and `kubehive.io/Certificate`. Of a node that was shut out it says beside them that nobody hears
+//! of it: its Lease, by which Kubernetes would see that, goes on counting for 40 s.
 
 mod certificate;
 
@@ -31,6 +32,9 @@ const WRITE_TRIES: usize = 5;
 const SYNCED: &str = "kubehive.io/Synced";
 /// The type of the condition that says what carries the link.
 const LINK: &str = "kubehive.io/Link";
+/// The type of Kubernetes' own condition, and why it is Unknown of a node whose certificate is good for nothing any more.
+const READY: &str = "Ready";
+const REVOKED: &str = "NodeRevoked";
 
 /// What the condition of a node is to say.
 pub(crate) struct Synced {
@@ -40,6 +44,8 @@ pub(crate) struct Synced {
     pub(crate) link: Option<(Transport, u64, u64)>,
     /// When the certificate begins and ends that it has in that session, in seconds since 1970.
     pub(crate) certificate_valid: Option<(u64, u64)>,
+    /// Why its link was ended, if its certificate is good for nothing any more.
+    pub(crate) revoked: Option<&'static str>,
     /// The time of the writing.
     pub(crate) now: jiff::Timestamp,
 }
@@ -146,6 +152,7 @@ impl ConditionWriter {
                 condition(synced, before(SYNCED)),
                 link_condition(synced, before(LINK)),
                 certificate::condition(synced, before(certificate::CERTIFICATE)),
+                revoked_condition(synced, before(READY)),
             ];
             let changed: Vec<Value> = changed.into_iter().flatten().collect();
             if changed.is_empty() {
@@ -214,6 +221,18 @@ fn link_condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Val
         before.is_some_and(|before| before.status == status && before.reason.as_deref() == Some(reason));
     // A fallback and no link are both `False`, and each has a beginning of its own.
     (!same).then(|| written(LINK, (status, reason, &message), None, synced.now))
+}
+
+/// That nobody hears of the node any more, of one that was shut out; its own next report says otherwise, if it is let in again. Of one that never
+/// said that it is Ready, or of which that is not known already, there is nothing to say.
+fn revoked_condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Value> {
+    let why = synced.revoked.filter(|_| !synced.status.linked && synced.link.is_none())?;
+    let before = before.filter(|before| before.status != "Unknown")?;
+    let message = format!("CloudCore has ended the node's link and lets it in no more: {why}");
+    let mut said = written(READY, ("Unknown", REVOKED, &message), Some(before), synced.now);
+    // Nothing was heard of it since.
+    said["lastHeartbeatTime"] = json!(before.last_heartbeat_time.as_ref().map(|time| whole_seconds(time.0)));
+    Some(said)
 }
 
 /// Kubernetes' own times have whole seconds.
@@ -285,6 +304,7 @@ mod tests {
             status,
             link: Some((Transport::Quic, received, 7)),
             certificate_valid: None,
+            revoked: None,
             now: jiff::Timestamp::from_second(second).unwrap(),
         }
     }
@@ -323,6 +343,36 @@ mod tests {
         let third = condition(&synced(SyncState::InSync, 20, 20), Some(&before)).unwrap();
         assert_eq!((&third["status"], &third["reason"]), (&json!("True"), &json!("InSync")));
         assert_eq!(third["lastTransitionTime"], "1970-01-01T00:00:20Z");
+    }
+
+    #[test]
+    fn of_a_node_that_is_shut_out_it_is_said_at_once_that_nobody_hears_of_it() {
+        let cut = |linked, revoked| {
+            let of = synced(SyncState::InSync, 30, 1);
+            Synced { link: None, status: SyncStatus { linked, ..of.status }, revoked, ..of }
+        };
+        let ready = |status: &str| -> NodeCondition {
+            serde_json::from_value(json!({
+                "type": "Ready", "status": status, "reason": "EdgeReady",
+                "lastHeartbeatTime": "1970-01-01T00:00:10Z", "lastTransitionTime": "1970-01-01T00:00:05Z",
+            }))
+            .unwrap()
+        };
+        let why = Some("an administrator revoked the name");
+        let said = revoked_condition(&cut(false, why), Some(&ready("True"))).unwrap();
+        assert_eq!((&said["status"], &said["reason"]), (&json!("Unknown"), &json!("NodeRevoked")));
+        assert!(said["message"].as_str().unwrap().ends_with("an administrator revoked the name"), "{said}");
+        assert_eq!(said["lastHeartbeatTime"], "1970-01-01T00:00:10Z");
+        assert_eq!(said["lastTransitionTime"], "1970-01-01T00:00:30Z");
+        for (synced, before) in [
+            (cut(false, None), Some(ready("True"))),
+            // It has a session again.
+            (cut(true, why), Some(ready("True"))),
+            (cut(false, why), Some(ready("Unknown"))),
+            (cut(false, why), None),
+        ] {
+            assert_eq!(revoked_condition(&synced, before.as_ref()), None);
+        }
     }
 
     #[test]

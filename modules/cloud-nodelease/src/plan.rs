@@ -46,6 +46,8 @@ struct SessionEntry {
     link: Option<OpenLink>,
     /// The session before, while its link is open: the one of this session may be long in coming, and the node may have given it up.
     linked_before: Option<u64>,
+    /// Why its link was ended, if the register said that its certificate is good for nothing any more.
+    revoked: Option<&'static str>,
 }
 
 /// What became of a question to the API server about a session's Node.
@@ -155,6 +157,7 @@ impl Sessions {
             is_planned: false,
             link: None,
             linked_before,
+            revoked: None,
         };
         self.sessions.insert(node.clone(), session);
     }
@@ -189,16 +192,21 @@ impl Sessions {
         true
     }
 
-    /// A session's link ended.
-    pub fn down(&mut self, node: &NodeName, number: u64) {
+    /// A session's link ended; `revoked`: why, if its certificate is good for nothing any more.
+    pub fn down(&mut self, node: &NodeName, number: u64, revoked: Option<&'static str>) {
         if let Some(session) = self.sessions.get_mut(node)
             && session.linked_before == Some(number)
         {
             session.linked_before = None;
         }
         if let Some(session) = self.session_mut(node, number) {
-            (session.link, session.is_planned) = (None, false);
+            (session.link, session.is_planned, session.revoked) = (None, false, revoked);
         }
+    }
+
+    /// Why nobody hears of the node any more, if its session was ended because its certificate is good for nothing any more.
+    pub fn revoked(&self, node: &NodeName) -> Option<&'static str> {
+        self.sessions.get(node)?.revoked
     }
 
     /// The register has said of which Node the session is.

@@ -109,11 +109,23 @@ fn after_a_restart_nothing_is_called_ended_before_the_hub_has_said_who_is_linked
     assert_eq!(sessions.state(&node(), 4), open("u"));
     assert!(!sessions.up(&node(), 4, "0a", link()) && !sessions.up(&node(), 3, "0a", link()));
     assert_eq!((sessions.state(&node(), 3), sessions.counts()), (SessionState::Ended, (1, 1)));
-    sessions.down(&node(), 3);
+    sessions.down(&node(), 3, None);
     assert_eq!(sessions.counts(), (1, 1), "the end of an older session");
-    sessions.down(&node(), 4);
+    sessions.down(&node(), 4, None);
     assert_eq!((sessions.counts(), sessions.link(&node())), ((1, 0), None));
     assert_eq!(sessions.state(&node(), 4), open("u"), "what it said before is still written");
+}
+
+#[test]
+fn why_a_node_is_shut_out_is_known_until_it_has_a_session_again() {
+    let mut sessions = told();
+    sessions.up(&node(), 4, "0a", link());
+    sessions.down(&node(), 3, Some("of an older one"));
+    assert_eq!(sessions.revoked(&node()), None);
+    sessions.down(&node(), 4, Some("revoked"));
+    assert_eq!(sessions.revoked(&node()), Some("revoked"));
+    sessions.begin(&node(), 5, "0b", Some("u".into()), None);
+    assert_eq!(sessions.revoked(&node()), None);
 }
 
 #[test]
@@ -124,16 +136,16 @@ fn a_node_whose_later_session_has_no_link_yet_is_linked_as_long_as_the_one_befor
     sessions.begin(&node(), 5, "0a", Some("u".into()), None);
     sessions.begin(&node(), 6, "0a", Some("u".into()), None);
     assert_eq!((sessions.counts(), sessions.link(&node())), ((1, 1), None), "nothing said over it counts");
-    sessions.down(&node(), 4);
+    sessions.down(&node(), 4, None);
     assert_eq!(sessions.counts(), (1, 0));
     sessions.up(&node(), 6, "0a", link());
     assert_eq!(sessions.counts(), (1, 1));
     // The link of an older one is told late, and its end after that.
     sessions.begin(&node(), 8, "0a", Some("u".into()), None);
-    sessions.down(&node(), 6);
+    sessions.down(&node(), 6, None);
     assert!(!sessions.up(&node(), 7, "0a", link()));
     assert_eq!(sessions.counts(), (1, 1));
-    sessions.down(&node(), 7);
+    sessions.down(&node(), 7, None);
     assert_eq!(sessions.counts(), (1, 0));
     sessions.begin(&node(), 9, "0a", Some("u".into()), None);
     sessions.up(&node(), 9, "0a", link());
@@ -158,7 +170,7 @@ fn a_lease_is_renewed_once_in_its_period_while_its_node_is_alive() {
     sessions.up(&node(), 4, "0a", link());
     assert!(sessions.may_retry(&node(), 4, at(20)) && !sessions.may_retry(&node(), 4, at(10)));
     assert_eq!(sessions.sign_of_life(&node(), 4, period, at(26)), after(4));
-    sessions.down(&node(), 4);
+    sessions.down(&node(), 4, None);
     assert!(!sessions.begin_planned(&node(), 4, at(30)), "nobody has said since that it is alive");
     assert!(!sessions.may_retry(&node(), 4, at(20)));
     assert_eq!(sessions.take_lease_version(&node(), 4), Some(version("9")));
@@ -208,7 +220,7 @@ proptest! {
                 Step::Up(number) => {
                     sessions.up(&node(), number, "0a", link());
                 }
-                Step::Down(number) => sessions.down(&node(), number),
+                Step::Down(number) => sessions.down(&node(), number, None),
                 Step::AllDown => sessions.all_down(),
                 Step::Node(Some(uid)) => sessions.node_applied(node(), &metadata(&text(uid))),
                 Step::Node(None) => sessions.node_deleted(&node()),

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use contract::node_task::{self, IMAGES_MAX, RETRIES_MAX, Release, TIMEOUT_SECONDS, TaskKind};
+use contract::node_task::{
+    self, IMAGES_MAX, RETRIES_MAX, Release, TIMEOUT_SECONDS, TaskKind, WAITS_FOR_TURN,
+};
 use contract::{NodeName, ids};
 use crd::{ActionStatus, ImageStatus, NodeSelector};
 use serde::de::DeserializeOwned;
@@ -253,6 +255,25 @@ pub struct NodeStatus {
     /// Of an ImagePrePullJob.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub image_status: Vec<ImageStatus>,
+}
+
+/// What of a node moves as it goes on with its part: its time counts from the last change of this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// How many actions have ended.
+    pub actions: usize,
+    /// What became of how many images is known.
+    pub images: usize,
+    /// Whether it waits on the node for its turn.
+    pub waits: bool,
+}
+
+impl NodeStatus {
+    /// What was heard of the node.
+    pub fn heard(&self) -> Heard {
+        let (actions, images) = (self.action_flow.len(), self.image_status.len());
+        Heard { actions, images, waits: self.reason == WAITS_FOR_TURN }
+    }
 }
 
 impl JobStatus {

@@ -7,7 +7,7 @@ use contract::node_task::TaskPhase;
 use contract::parsed::TaskReport;
 use crd::{ActionStatus, ImageStatus};
 
-use crate::job::{JobSpec, JobStatus, NodeStatus, job_phase, node_phase};
+use crate::job::{Heard, JobSpec, JobStatus, NodeStatus, job_phase, node_phase};
 
 /// 512 KiB for what nodes say in the status of one job; an object may have 1.5 MiB.
 pub const STATUS_BYTES_MAX: usize = 512 << 10;
@@ -37,8 +37,8 @@ pub struct World {
     pub reports: BTreeMap<NodeName, TaskReport>,
     /// The nodes that are linked to this CloudCore.
     pub linked: BTreeSet<NodeName>,
-    /// The nodes that have said nothing new of their part for as long as an action may take, each with how many had ended then.
-    pub silent: BTreeMap<NodeName, usize>,
+    /// The nodes that have said nothing new of their part for as long as an action may take, each with what was heard of it then.
+    pub silent: BTreeMap<NodeName, Heard>,
     /// Nodes that are not linked to this CloudCore, as the API server has them.
     pub looked_up: BTreeMap<NodeName, Fitness>,
 }
@@ -81,14 +81,23 @@ pub fn to_look_up(status: &JobStatus, spec: &JobSpec, linked: &BTreeSet<NodeName
     next.filter(|node| !linked.contains(node)).collect()
 }
 
+/// The nodes that have said for as long as an action may take that they wait for their turn, and are not linked here: what the API server says
+/// of them decides whether they are waited for.
+pub fn waiting_to_look_up(world: &World) -> Vec<NodeName> {
+    let waiting = world.silent.iter().filter(|(_, heard)| heard.waits).map(|(node, _)| node);
+    waiting.filter(|node| !world.linked.contains(*node)).take(LOOK_UPS_MAX).cloned().collect()
+}
+
 /// Whether [`advance`] may come to another status by what this CloudCore knows without asking.
 pub fn is_due(
     status: &JobStatus,
     spec: &JobSpec,
     linked: &BTreeSet<NodeName>,
-    silent: &BTreeMap<NodeName, usize>,
+    silent: &BTreeMap<NodeName, Heard>,
 ) -> bool {
-    if !silent.is_empty() || status.phase.is_empty() || status.reason == WITHOUT_EFFECT {
+    // One that is here and waits for its turn has said all that there is to say.
+    let is_silent = silent.iter().any(|(node, heard)| !heard.waits || !linked.contains(node));
+    if is_silent || status.phase.is_empty() || status.reason == WITHOUT_EFFECT {
         return true;
     }
     if verdict(status, spec).is_some() {
@@ -115,8 +124,12 @@ pub fn advance(status: &JobStatus, spec: &JobSpec, world: &World) -> JobStatus {
             take(node, report);
         }
         // What was heard by now was not known when the time was over.
-        let is_silent = world.silent.get(&name) == Some(&node.action_flow.len());
-        if node.phase == node_phase::IN_PROGRESS && is_silent && !world.reports.contains_key(&name) {
+        let heard = node.heard();
+        let is_silent = world.silent.get(&name) == Some(&heard) && !world.reports.contains_key(&name);
+        // The time of what waits for its turn on a node that is there does not run.
+        let is_there = world.linked.contains(&name) || world.looked_up.get(&name) == Some(&Fitness::Fit);
+        let is_late = is_silent && !(heard.waits && is_there);
+        if node.phase == node_phase::IN_PROGRESS && is_late {
             node.phase = node_phase::UNKNOWN.to_owned();
             node.reason = silence(spec);
         }
@@ -283,6 +296,7 @@ mod tests {
     use super::*;
     use crate::job::NodeChoice;
     use contract::ids::{ObjectName, Uid};
+    use contract::node_task::WAITS_FOR_TURN;
     use contract::{TaskAction, TaskImage, TaskKind};
     use std::time::Duration;
 
@@ -331,6 +345,10 @@ mod tests {
         World { reports: [(name(node), report)].into(), ..linked(nodes) }
     }
 
+    fn heard(actions: usize) -> Heard {
+        Heard { actions, images: 0, waits: false }
+    }
+
     fn phases(status: &JobStatus) -> Vec<&str> {
         status.node_status.iter().map(|node| node.phase.as_str()).collect()
     }
@@ -371,7 +389,7 @@ mod tests {
         assert!(due(&gone, &nobody), "nobody is left, and that is still to be said");
         let running = advance(&status, &spec, &linked(&["a"]));
         assert!(!due(&running, &names(&["a", "b"])), "one at once");
-        assert!(is_due(&running, &spec, &nobody, &[(name("a"), 0)].into()), "it is silent");
+        assert!(is_due(&running, &spec, &nobody, &[(name("a"), heard(0))].into()), "it is silent");
         let failed = advance(&running, &spec, &said(&["a"], "a", report(TaskPhase::Failure, &["Check"])));
         assert!(failed.is_over() && !due(&failed, &names(&["b"])));
     }
@@ -453,8 +471,8 @@ mod tests {
     fn silence_is_unknown_until_the_node_says_how_it_ended() {
         let (spec, all) = (spec(1, 0.6), ["a", "b"]);
         let status = advance(&job(&all), &spec, &linked(&all));
-        let silent = World { silent: [(name("a"), 0)].into(), ..linked(&all) };
-        let other = World { silent: [(name("a"), 1)].into(), ..linked(&all) };
+        let silent = World { silent: [(name("a"), heard(0))].into(), ..linked(&all) };
+        let other = World { silent: [(name("a"), heard(1))].into(), ..linked(&all) };
         assert_eq!(advance(&status, &spec, &other), status, "it has said something since");
         let status = advance(&status, &spec, &silent);
         assert_eq!(phases(&status), ["Unknown", "InProgress"]);
@@ -467,6 +485,34 @@ mod tests {
         assert_eq!(phases(&advance(&status, &spec, &late)), ["Unknown", "InProgress"]);
         let late = said(&all, "a", report(TaskPhase::Successful, &["Check", "Pull"]));
         assert_eq!(phases(&advance(&status, &spec, &late)), ["Successful", "InProgress"]);
+    }
+
+    #[test]
+    fn what_waits_for_its_turn_on_a_node_that_is_there_does_not_fail() {
+        let (spec, all) = (spec(2, 0.6), ["a", "b"]);
+        let mut waits = report(TaskPhase::InProgress, &["Check"]);
+        waits.reason = WAITS_FOR_TURN.to_owned();
+        let status = advance(&job(&all), &spec, &linked(&all));
+        let status = advance(&status, &spec, &said(&all, "a", waits));
+        assert_eq!(status.node_status[0].reason, WAITS_FOR_TURN, "whoever looks sees why nothing moves");
+        let silent: BTreeMap<NodeName, Heard> = [(name("a"), status.node_status[0].heard())].into();
+        let here = World { silent: silent.clone(), ..linked(&all) };
+        assert_eq!((advance(&status, &spec, &here), waiting_to_look_up(&here)), (status.clone(), Vec::new()));
+        assert!(
+            !is_due(&status, &spec, &names(&all), &silent) && is_due(&status, &spec, &names(&["b"]), &silent)
+        );
+        // Another CloudCore asks for it, and waits with the one that has it; one that is away has failed as ever.
+        let mut elsewhere = World { silent, ..linked(&["b"]) };
+        assert_eq!(waiting_to_look_up(&elsewhere), [name("a")]);
+        elsewhere.looked_up.insert(name("a"), Fitness::Fit);
+        assert_eq!(advance(&status, &spec, &elsewhere), status);
+        elsewhere.looked_up.insert(name("a"), Fitness::Unfit("not Ready".to_owned()));
+        assert_eq!(phases(&advance(&status, &spec, &elsewhere)), ["Unknown", "InProgress"]);
+        // It has begun: that is its time.
+        let status = advance(&status, &spec, &said(&all, "a", report(TaskPhase::InProgress, &["Check"])));
+        assert_eq!(status.node_status[0].reason, "");
+        let late = World { silent: [(name("a"), heard(1))].into(), ..linked(&all) };
+        assert_eq!(phases(&advance(&status, &spec, &late)), ["Unknown", "InProgress"]);
     }
 
     #[test]

@@ -127,7 +127,8 @@ async fn next(
     }
     // Its nodes come back, or not, between two tries.
     world.looked_up = BTreeMap::new();
-    let to_look_up = plan::to_look_up(status, &spec, &world.linked);
+    let mut to_look_up = plan::to_look_up(status, &spec, &world.linked);
+    to_look_up.extend(plan::waiting_to_look_up(world));
     world.looked_up = nodes::looked_up(client, &to_look_up).await?;
     Ok(plan::advance(status, &spec, world))
 }

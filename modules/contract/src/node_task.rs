@@ -32,6 +32,9 @@ pub const FIELD_KEY_MAX: usize = 256;
 pub const FIELD_VALUE_MAX: usize = 4 << 10;
 /// 512 bytes of a sentence.
 pub const REASON_MAX: usize = 512;
+/// What a node says of a part while other parts have the place of its next step. Nothing of it fails by that: the time of what waits does not
+/// run, and begins when the node says it no more.
+pub const WAITS_FOR_TURN: &str = "waits for its turn on the node, behind other jobs";
 /// 64 bytes of an action's name, a time or a version.
 pub const WORD_MAX: usize = 64;
 

@@ -55,6 +55,8 @@ pub enum NodeLeaseMsg {
         node: NodeName,
         /// The session.
         session: u64,
+        /// Why its certificate is good for nothing any more, in a sentence's words, if it was ended for that: nobody hears of the node under it.
+        revoked: Option<&'static str>,
     },
     /// What the node's word is worth in that session.
     Session {

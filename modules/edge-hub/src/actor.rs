@@ -318,7 +318,7 @@ impl EdgeHub {
                         CloseReason::IdleTimeout => LinkEnd::Silent,
                         CloseReason::Local | CloseReason::Broken(_) => LinkEnd::Other,
                     };
-                    AttemptFailure { reason: reason.to_string(), wait: None, answered: true }
+                    AttemptFailure::answered(reason.to_string(), None)
                 }
             };
             let wait_ms = failure.wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));

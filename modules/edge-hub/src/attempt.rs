@@ -11,6 +11,7 @@ use contract::downlink::HubDown;
 use contract::edgehub::EdgeHubMsg;
 use contract::metamanager::{MetaDown, MetaMsg};
 use futures::StreamExt;
+use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
 
 use crate::dial_schedule::{DialSchedule, DialStep};
@@ -29,11 +30,18 @@ pub(crate) struct AttemptFailure {
     pub(crate) wait: Option<Duration>,
     /// The cloud itself answered: no other way leads to another answer.
     pub(crate) answered: bool,
+    /// It was there, and ended the connection or fell silent before it answered the hello, as a CloudCore does that goes.
+    pub(crate) is_gone: bool,
 }
 
 impl AttemptFailure {
+    /// The cloud's own word.
+    pub(crate) fn answered(reason: String, wait: Option<Duration>) -> Self {
+        AttemptFailure { reason, wait, answered: true, is_gone: false }
+    }
+
     fn silent(reason: impl Into<String>) -> Self {
-        AttemptFailure { reason: with_cure(reason.into()), wait: None, answered: false }
+        AttemptFailure { reason: with_cure(reason.into()), wait: None, answered: false, is_gone: false }
     }
 }
 
@@ -56,7 +64,7 @@ impl From<DialError> for AttemptFailure {
     fn from(error: DialError) -> Self {
         let reason = Fault::from_error(&error).reason;
         match error {
-            DialError::Busy { wait, .. } => AttemptFailure { reason, wait: Some(wait), answered: true },
+            DialError::Busy { wait, .. } => AttemptFailure::answered(reason, Some(wait)),
             DialError::Resolve(_) | DialError::Connect { .. } | DialError::Unanswered { .. } => {
                 AttemptFailure::silent(reason)
             }
@@ -127,7 +135,8 @@ impl AttemptContext {
                 Ok(connection) => {
                     dials.clear();
                     schedule.taken();
-                    match self.greet(connection).await {
+                    let dialer = if carrier == Carrier::Quic { quic.as_deref() } else { None };
+                    match self.greet_heard(connection, dialer).await {
                         Ok(link) => return Ok((link, carrier)),
                         Err(end) => end,
                     }
@@ -137,6 +146,9 @@ impl AttemptContext {
                 return Err(failed);
             }
             schedule.failed(carrier, began, self.env.now());
+            if failed.is_gone {
+                schedule.gone(self.env.now());
+            }
             last = failed;
         }
     }
@@ -175,6 +187,30 @@ impl AttemptContext {
         DialResult { carrier, began, connection }
     }
 
+    /// The same as [`Self::greet`], unless nothing at all comes from there any more: whoever lives says at once that the hello has arrived, however
+    /// long the answer takes.
+    async fn greet_heard(
+        &self,
+        connection: Box<dyn Connection>,
+        dialer: Option<&dyn Dialer>,
+    ) -> Result<Link, AttemptFailure> {
+        let heard = || dialer.map_or(0, Dialer::heard);
+        let before = heard();
+        let greeting = std::pin::pin!(self.greet(connection));
+        match select(greeting, self.env.sleep(ANSWER_LASTS)).await {
+            Either::Left((greeted, _)) => greeted,
+            // Where packets cannot be counted there are none.
+            Either::Right(_) if before > 0 && heard() == before => {
+                let reason = format!(
+                    "the connection came about, and nothing has come over it for {} s",
+                    ANSWER_LASTS.as_secs()
+                );
+                Err(AttemptFailure { is_gone: true, ..AttemptFailure::silent(reason) })
+            }
+            Either::Right((_, greeting)) => greeting.await,
+        }
+    }
+
     async fn greet(&self, connection: Box<dyn Connection>) -> Result<Link, AttemptFailure> {
         // What the cloud says is checked by its certificate alone; it may reach MetaManager, DeviceTwin, the hub itself and the byte
         // streams, and nothing else.
@@ -195,10 +231,10 @@ impl AttemptContext {
         Link::connect(&self.env, connection, &self.greeting, routes).await.map_err(|error| {
             let reason = Fault::from_error(&error).reason;
             match error {
-                LinkError::Refused(refused) => AttemptFailure { reason, wait: refused.wait, answered: true },
+                LinkError::Refused(refused) => AttemptFailure::answered(reason, refused.wait),
+                LinkError::Broke(_) => AttemptFailure { is_gone: true, ..AttemptFailure::silent(reason) },
                 LinkError::Silent
                 | LinkError::Late
-                | LinkError::Broke(_)
                 | LinkError::Unexpected { .. }
                 | LinkError::Impostor { .. }
                 | LinkError::Versions { .. } => AttemptFailure::silent(reason),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use beehive::Moment;
 
-use crate::plan::{ATTEMPT_LIMIT, Carrier};
+use crate::plan::{ATTEMPT_LIMIT, Carrier, SHORT_PATIENCE};
 
 /// 1 s: the shortest time between two dials over one carrier.
 pub const PERIOD: Duration = Duration::from_secs(1);
@@ -16,7 +16,8 @@ pub const PERIOD: Duration = Duration::from_secs(1);
 pub const SPREAD: Duration = Duration::from_millis(400);
 /// 3: dials over one carrier at once. Each ends by itself after 3 s without a packet from there.
 pub const AT_ONCE: usize = 3;
-/// 3 s: a dial that has lasted longer has had an answer, by what dialers promise, and is only slow.
+/// 3 s: a dial that has lasted longer has had an answer, by what dialers promise, and is only slow. Of QUIC's it is known besides when the last
+/// packet came: whoever has answered one and says no more is gone.
 const ANSWERED_AFTER: Duration = Duration::from_secs(3);
 
 /// What to do now.
@@ -124,9 +125,18 @@ impl DialSchedule {
 
     fn is_over(&self, now: Moment, due: Option<Carrier>) -> bool {
         let slow = |began: &Moment| now.since(*began) >= ANSWERED_AFTER;
-        let answered =
-            [&self.quic, &self.websocket].into_iter().any(|dials| dials.under_way.iter().any(slow));
+        // While one of QUIC's is answered nobody asks. Where there is no other server it is waited for in any case.
+        let answered = self.websocket.under_way.iter().any(slow)
+            || (!self.ends_on_time && self.quic.under_way.iter().any(slow));
         now >= self.ends && !answered && (self.ends_on_time || due.is_some())
+    }
+
+    /// The server was there, and is gone or about to go. Where there is another one it has no more than a moment: behind one address there may be
+    /// several, and another carrier may lead to one that stays.
+    pub fn gone(&mut self, now: Moment) {
+        if self.ends_on_time {
+            self.ends = self.ends.min(now + SHORT_PATIENCE);
+        }
     }
 
     /// The dial over `carrier` that began then came to nothing.
@@ -248,16 +258,49 @@ mod tests {
 
     #[test]
     fn who_has_answered_and_is_slow_is_waited_for() {
-        let mut schedule = DialSchedule::new(at(0), HEAD_START, &[Carrier::Quic], Some(PATIENCE));
+        for (carrier, patience) in [(Carrier::WebSocket, Some(PATIENCE)), (Carrier::Quic, None)] {
+            let mut schedule = DialSchedule::new(at(0), HEAD_START, &[carrier], patience);
+            assert_eq!(schedule.step(at(0), false, longest), DialStep::Dial(carrier));
+            let later = |millis| if patience.is_some() { at(millis) } else { at(9000 + millis) };
+            assert!(matches!(schedule.step(later(6000), false, longest), DialStep::Dial(_)));
+            assert!(matches!(schedule.step(later(8000), false, longest), DialStep::Dial(_)));
+            // Three at once are enough.
+            assert!(matches!(schedule.step(later(8900), false, longest), DialStep::Wait(_)));
+            assert!(matches!(schedule.step(later(9900), false, longest), DialStep::Wait(_)));
+            schedule.failed(carrier, at(0), later(10_000));
+            schedule.failed(carrier, later(6000), later(10_000));
+            assert_eq!(schedule.step(later(10_000), false, longest), DialStep::Over);
+        }
+    }
+
+    /// A CloudCore that ends in the middle of a handshake: QUIC itself would give it up after 10 s.
+    #[test]
+    fn who_has_answered_and_says_no_more_is_left_if_there_is_another() {
+        let mut schedule = DialSchedule::new(at(0), HEAD_START, &[Carrier::Quic], Some(SHORT_PATIENCE));
         assert_eq!(schedule.step(at(0), false, longest), DialStep::Dial(Carrier::Quic));
-        assert!(matches!(schedule.step(at(6000), false, longest), DialStep::Dial(_)));
-        assert!(matches!(schedule.step(at(8000), false, longest), DialStep::Dial(_)));
-        // Three at once are enough.
-        assert!(matches!(schedule.step(at(8900), false, longest), DialStep::Wait(_)));
-        assert!(matches!(schedule.step(at(9900), false, longest), DialStep::Wait(_)));
-        schedule.failed(Carrier::Quic, at(0), at(10_000));
-        schedule.failed(Carrier::Quic, at(6000), at(10_000));
-        assert_eq!(schedule.step(at(10_000), false, longest), DialStep::Over);
+        for millis in [100, 1100, 2100] {
+            assert_eq!(schedule.step(at(millis), true, longest), DialStep::Wait(PERIOD));
+        }
+        assert_eq!(schedule.step(at(3100), false, longest), DialStep::Over);
+    }
+
+    #[test]
+    fn who_ends_a_connection_before_the_hello_is_answered_has_a_moment_if_there_is_another() {
+        for (patience, over) in [(Some(PATIENCE), true), (None, false)] {
+            let mut schedule = DialSchedule::new(at(0), HEAD_START, &BOTH, patience);
+            assert_eq!(schedule.step(at(0), false, longest), DialStep::Dial(Carrier::Quic));
+            schedule.taken();
+            schedule.failed(Carrier::Quic, at(0), at(100));
+            schedule.gone(at(100));
+            assert_eq!(
+                schedule.step(at(100), false, longest),
+                DialStep::Dial(Carrier::WebSocket),
+                "another way"
+            );
+            schedule.failed(Carrier::WebSocket, at(100), at(110));
+            let after = at(100) + SHORT_PATIENCE;
+            assert_eq!(schedule.step(after, false, longest) == DialStep::Over, over);
+        }
     }
 
     #[test]

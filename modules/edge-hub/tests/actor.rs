@@ -241,6 +241,24 @@ fn beside_a_silent_cloudcore_one_that_is_gone_as_well_holds_up_the_third_for_a_s
     });
 }
 
+/// As one that is ended while a node's hello is with it, without a word.
+#[test]
+fn a_cloudcore_that_goes_before_it_has_answered_the_hello_costs_a_moment() {
+    with_several(2, async |mut several| {
+        let connection = several.clouds[0].accept().await.unwrap();
+        let arrival = IncomingLink::read_hello(&several.env, connection).await.unwrap();
+        let gone = several.env.now();
+        drop(arrival);
+        // What is on its way arrives, and after that nothing does.
+        several.env.sleep(Duration::from_millis(10)).await;
+        several.paths[0].cut();
+        let _next = several.admit(1).await;
+        several.until_up().await;
+        let took = several.env.now().since(gone);
+        assert!(took <= Duration::from_millis(1500), "{took:?}");
+    });
+}
+
 #[test]
 fn a_link_that_is_heard_again_stays_and_the_dial_beside_it_is_given_up() {
     with_several(2, async |mut several| {

@@ -213,6 +213,7 @@ impl TaskManager {
         if self.is_stale {
             self.read(cx).await?;
         }
+        self.say_turns(cx);
         if self.keep(cx).await && !self.is_stale {
             self.forget_packages(cx).await?;
             self.begin(cx);
@@ -330,18 +331,45 @@ impl TaskManager {
         }
     }
 
-    /// Begins the next step at each place that is free.
-    fn begin(&mut self, cx: &Context<EdgeTaskMsg>) {
+    /// What is to be done of each part.
+    fn steps(&self) -> BTreeMap<String, Step> {
         let steps =
             self.tasks.iter().filter_map(|(uid, (task, progress))| Some((uid.clone(), progress.next(task)?)));
-        let steps: BTreeMap<String, Step> = steps.collect();
-        for place in Place::ALL {
-            if self.busy.contains_key(&place) {
-                continue;
-            }
-            let rests = |uid: &str| self.looked.contains(uid) || self.tries.rests(uid, cx.now());
+        steps.collect()
+    }
+
+    /// Whether a part waits for something of its own.
+    fn rests(&self, uid: &str, cx: &Context<EdgeTaskMsg>) -> bool {
+        self.looked.contains(uid) || self.tries.rests(uid, cx.now())
+    }
+
+    /// Which part begins at each place that is free.
+    fn turns(&self, steps: &BTreeMap<String, Step>, cx: &Context<EdgeTaskMsg>) -> Vec<(Place, String)> {
+        let free = Place::ALL.into_iter().filter(|place| !self.busy.contains_key(place));
+        free.filter_map(|place| {
             let last = self.last.get(&place).map(String::as_str);
-            let Some(uid) = turns::next(place, &steps, last, rests) else { continue };
+            Some((place, turns::next(place, steps, last, |uid| self.rests(uid, cx))?))
+        })
+        .collect()
+    }
+
+    /// Says of each part whether it waits for its turn: the cloud counts no time of one that does.
+    fn say_turns(&mut self, cx: &Context<EdgeTaskMsg>) {
+        let steps = self.steps();
+        let busy = self.busy.values().map(|under_way| under_way.uid.clone());
+        let begin = self.turns(&steps, cx).into_iter().map(|(_, uid)| uid);
+        let waiting = turns::waiting(&steps, &busy.chain(begin).collect(), |uid| self.rests(uid, cx));
+        for (uid, (_, progress)) in &mut self.tasks {
+            if progress.waits(waiting.contains(uid)) {
+                self.unkept.insert(uid.clone());
+            }
+        }
+    }
+
+    /// Begins the next step at each place that is free.
+    fn begin(&mut self, cx: &Context<EdgeTaskMsg>) {
+        let steps = self.steps();
+        for (place, uid) in self.turns(&steps, cx) {
             let Some(step) = steps.get(&uid) else { continue };
             self.begin_step(place, uid, step.clone(), cx);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use contract::edgetaskmanager::UpgradeEnd;
-use contract::node_task::{self, TaskAction, TaskImage, TaskPhase, TaskProgress};
+use contract::node_task::{self, TaskAction, TaskImage, TaskPhase, TaskProgress, WAITS_FOR_TURN};
 
 use crate::task::{CheckItem, Task, Then, Upgrade};
 
@@ -148,6 +148,15 @@ impl Progress {
     /// Whether edgecore, or what it is started with, is being exchanged.
     pub(crate) fn is_exchanging(&self) -> bool {
         !self.phase.is_final() && self.upgrade.begun_after.is_some()
+    }
+
+    /// Others have the place of its next step, or have it no more. Answers whether that is news.
+    pub(crate) fn waits(&mut self, waits: bool) -> bool {
+        if self.phase.is_final() || (self.reason == WAITS_FOR_TURN) == waits {
+            return false;
+        }
+        self.reason = if waits { WAITS_FOR_TURN.to_owned() } else { String::new() };
+        true
     }
 
     /// The machine was looked at.
@@ -484,6 +493,21 @@ mod tests {
             (progress.actions[0].succeeded, progress.reason.as_str()),
             (false, "`modules.x` is no setting")
         );
+    }
+
+    #[test]
+    fn that_a_part_waits_for_its_turn_is_said_until_it_begins_and_not_of_one_that_is_over() {
+        let task = task(&["a:1"]);
+        let mut progress = Progress::begun(&task, true);
+        assert!(!progress.waits(false) && progress.waits(true) && !progress.waits(true), "said once");
+        assert_eq!(
+            (progress.phase, progress.report(&task).reason.as_str()),
+            (TaskPhase::InProgress, WAITS_FOR_TURN)
+        );
+        assert!(progress.waits(false) && progress.reason.is_empty());
+        progress.checked(&task, Ok(()), "t");
+        progress.pulled(&task, image("a:1", true), "t");
+        assert!(!progress.waits(true) && progress.reason.is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Whose step begins when: what takes moments, what is fetched for an upgrade and what is pulled for later have a place each, so that no
 //! registry holds up an upgrade or other settings. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use beehive::Moment;
@@ -56,6 +56,23 @@ pub(crate) fn next(
     });
     let turn = |uid: &str| (last.is_some_and(|last| uid <= last), uid.to_owned());
     open.map(|(uid, _)| uid).min_by_key(|uid| turn(uid.as_str())).cloned()
+}
+
+/// Which parts wait until others are through: those that are neither at work nor rest by themselves. What takes moments is waited for without a
+/// word, and what somebody on the node is waited for is no turn.
+pub(crate) fn waiting(
+    steps: &BTreeMap<String, Step>,
+    at_work: &BTreeSet<String>,
+    rests: impl Fn(&str) -> bool,
+) -> BTreeSet<String> {
+    let exchanges = steps.values().any(is_exchange);
+    let waits = |(uid, step): &(&String, &Step)| {
+        !at_work.contains(*uid)
+            && !rests(uid.as_str())
+            && !matches!(step, Step::AwaitConfirmation)
+            && (exchanges || Place::of(step) != Place::Machine)
+    };
+    steps.iter().filter(waits).map(|(uid, _)| uid.clone()).collect()
 }
 
 /// How often pulls were tried, and how long they may still take.
@@ -165,6 +182,20 @@ mod tests {
         assert_eq!(next(Place::Machine, &all, Some("c"), |_| false).as_deref(), Some("c"));
         assert_eq!(next(Place::Image, &all, None, |_| false), None);
         assert_eq!(next(Place::Machine, &all, None, |uid| uid == "c"), None, "also while it is waited for");
+    }
+
+    #[test]
+    fn what_others_hold_up_waits_and_what_rests_or_takes_moments_does_not() {
+        let work = |uids: &[&str]| uids.iter().map(|uid| (*uid).to_owned()).collect::<BTreeSet<String>>();
+        let mut all = steps(&[("a", pull("1")), ("b", pull("2")), ("c", Step::Mark), ("d", pull("3"))]);
+        all.insert("e".to_owned(), Step::AwaitConfirmation);
+        assert_eq!(waiting(&all, &work(&["a"]), |uid| uid == "d"), work(&["b"]));
+        assert_eq!(waiting(&all, &work(&["a", "b", "d"]), |_| false), work(&[]), "the mark takes moments");
+        // While edgecore is exchanged nothing else begins, for as long as that takes.
+        let order = Order::Configure([("a".to_owned(), "1".to_owned())].into());
+        all.insert("f".to_owned(), Step::Exchange(order, String::new()));
+        assert_eq!(waiting(&all, &work(&["a", "f"]), |_| false), work(&["b", "c", "d"]));
+        assert_eq!(waiting(&all, &work(&["a"]), |uid| uid == "f"), work(&["b", "c", "d"]));
     }
 
     #[test]

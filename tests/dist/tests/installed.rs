@@ -97,7 +97,20 @@ fn dpkg_installs_upgrades_and_removes_the_package() {
     std::fs::write(root.path().join("usr/local/bin/keadm"), "").unwrap();
     assert!(dpkg(&["--install", package.to_str().unwrap()]).contains("/usr/local/bin/keadm hides"));
     assert_eq!(dpkg(&["--verify", "kubehive-edge"]), "");
+    // What `systemctl enable` made goes with the unit that it leads to, and not what leads to somebody else's.
+    let units = root.path().join("etc/systemd/system");
+    let enabled = |target: &str, unit: &str| {
+        let link = units.join(target).join("edgecore.service");
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(unit, &link).unwrap();
+        link
+    };
+    let of_package = enabled("multi-user.target.wants", "/usr/lib/systemd/system/edgecore.service");
+    std::fs::write(units.join("edgecore.service"), "").unwrap();
+    let of_another = enabled("other.target.wants", "/etc/systemd/system/edgecore.service");
     dpkg(&["--purge", "kubehive-edge"]);
+    assert!(of_package.symlink_metadata().is_err(), "a link that leads nowhere is left");
+    assert!(of_another.symlink_metadata().is_ok());
     assert!(!installed.exists() && !root.path().join("usr/lib/systemd/system/edgecore.service").exists());
     assert!(root.path().join("usr/local/bin/keadm").exists());
 }

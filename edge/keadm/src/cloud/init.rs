@@ -56,12 +56,17 @@ pub async fn init(order: &Init, env: &Env, say: &mut dyn FnMut(String)) -> Resul
     let objects = chart_args::rendered(&values, &cluster.capabilities(), namespace)?;
     check_settings(&objects)?;
     let found = found::find(&client, namespace).await?;
+    let outside = found::outside(&client, &found).await?;
     // With --dry-run standard output is the YAML's, so that it may be a file.
     let mut aside = |line: String| say(if order.dry_run { comment(&line) } else { line });
     let landing = if order.skip_preflight_checks {
         // That one is no matter of taste: objects of the same names would be KubeEdge's no more.
-        if found.iter().any(|one| !one.is_ours && one.namespace == namespace) {
-            let installed = preflight::installed(&found, &[], namespace, order.force);
+        let is_theirs = found.iter().any(|one| !one.is_ours && one.namespace == namespace);
+        let outside =
+            outside.as_ref().filter(|outside| outside.has_nodes() && namespace == helmchart::NAMESPACE);
+        if is_theirs || outside.is_some() {
+            let secrets = outside.map_or(&[][..], |outside| outside.secrets.as_slice());
+            let installed = preflight::installed(&found, (secrets, outside), namespace, order.force);
             bail!("nothing was installed.\n{}: {}", installed.check, installed.says);
         }
         aside("no check was made (--skip-preflight-checks)".to_owned());
@@ -73,6 +78,7 @@ pub async fn init(order: &Init, env: &Env, say: &mut dyn FnMut(String)) -> Resul
             namespace,
             is_forced: order.force,
             found: &found,
+            outside: outside.as_ref(),
         };
         let checked = preflight::check(&client, &cluster, &wanted).await?;
         judge(&checked, &mut aside)?;
@@ -82,14 +88,14 @@ pub async fn init(order: &Init, env: &Env, say: &mut dyn FnMut(String)) -> Resul
         say(manifest::yaml(&values, objects, namespace, false)?);
         return Ok(());
     }
-    let is_beside = found::has_kubeedges(&found);
+    let is_beside = found::is_beside(&found, outside.as_ref());
     let wanted = Wanted { values: &values, objects, namespace, is_beside };
     install(&client, &cluster, wanted, env, say).await?;
     if order.keep_daemonsets_off {
         keep_off(&client, &landing, say).await?;
     }
     if preflight::replicas(&values) == 0 {
-        for line in outside(namespace) {
+        for line in no_pods(namespace) {
             say(line);
         }
     } else if order.force {
@@ -111,7 +117,7 @@ pub async fn init(order: &Init, env: &Env, say: &mut dyn FnMut(String)) -> Resul
 }
 
 /// What is still to be done for a CloudCore that runs outside of the cluster.
-fn outside(namespace: &str) -> [String; 2] {
+fn no_pods(namespace: &str) -> [String; 2] {
     let named = match namespace {
         helmchart::NAMESPACE => String::new(),
         other => format!(", commonConfig.namespace is {other},"),

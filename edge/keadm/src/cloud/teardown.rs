@@ -84,7 +84,18 @@ pub async fn teardown(
     if let Some(theirs) = there.iter().find(|one| !one.is_ours && one.namespace == namespace) {
         bail!("nothing was removed: {}", kubeedges(theirs));
     }
-    let is_beside = found::has_kubeedges(&there);
+    let outside = found::outside(&client, &there).await?;
+    let is_own = there.iter().any(|one| one.is_ours && one.namespace == namespace);
+    if let Some(outside) = outside.as_ref().filter(|_| !is_own && namespace == helmchart::NAMESPACE)
+        && !outside.secrets.is_empty()
+    {
+        bail!(
+            "nothing was removed: the namespace {namespace} is that of a CloudCore of KubeEdge's outside of the cluster ({}), with its CA; where it is gone for good `kubectl -n {namespace} delete secret casecret {}`, then reset again",
+            outside.signs(),
+            found::KUBEEDGES_SECRETS.join(" ")
+        );
+    }
+    let is_beside = found::is_beside(&there, outside.as_ref());
     let objects = of_release(&client, &cluster, &namespace).await?;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let has_namespace = namespaces

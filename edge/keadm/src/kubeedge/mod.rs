@@ -21,7 +21,8 @@ use self::service::{Exchanged, UNIT, UnitState};
 use crate::config_location::ConfigLocation;
 use crate::debug::check;
 use crate::files::{is_there, write};
-use crate::node::{self, Enrolment, Join};
+use crate::join::{Enrolment, Join};
+use crate::reset::reset;
 
 /// Beside `edgecore.yaml`: what is needed for the way back.
 const RECORD: &str = "from-kubeedge.json";
@@ -280,7 +281,7 @@ async fn undo(
             machine.stop_ours(&exchanged).await?;
             machine.restore(&exchanged, before, &order.config.file).await?;
             // What the cloud does not take back now `keadm free` does.
-            node::reset(&order.config, true, &mut |_| {}).await?;
+            reset(&order.config, true, &mut |_| {}).await?;
             drop(fs::remove_file(record_of(&order.config)));
         } else {
             remove_store(store)?;
@@ -323,7 +324,7 @@ pub fn came_from_kubeedge(config: &ConfigLocation) -> bool {
 /// Takes the node back to KubeEdge: what `join` wrote goes, KubeEdge's unit comes back and runs. Containers run on.
 ///
 /// # Errors
-/// When the node did not come from KubeEdge; as [`node::reset`]; when systemd does not do its part. What is left is done by the same
+/// When the node did not come from KubeEdge; as [`reset`]; when systemd does not do its part. What is left is done by the same
 /// command.
 pub async fn back_to_kubeedge(
     config: &ConfigLocation,
@@ -348,7 +349,7 @@ pub async fn back_to_kubeedge(
     machine.stop_ours(&record.exchanged).await?;
     // The second time the first part may be done.
     if is_there(&config.file) {
-        node::reset(config, force, say).await?;
+        reset(config, force, say).await?;
     }
     machine.restore(&record.exchanged, &record.before, &config.file).await?;
     if let Some(unit) = &record.exchanged.kept {

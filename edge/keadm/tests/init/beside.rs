@@ -401,4 +401,33 @@ async fn beside_each_other(admin: &kube::Client, kubeconfig: &Path, is_real: boo
         assert!(told.to_string().contains("is KubeEdge's"), "{told:#}");
     }
     unchanged(&before, &of_kubeedge(admin).await);
+
+    // KubeEdge's runs on outside of the cluster, as the unit of some machine: nothing but what it leaves here says so.
+    let deployments = objects(admin.clone(), "apps/v1", "Deployment", Some("kubeedge"));
+    deployments.delete("cloudcore", &DeleteParams::default()).await.unwrap();
+    until("its Deployment is gone", async || deployments.get_opt("cloudcore").await.unwrap().is_none()).await;
+    let record = json!({ "tunnelportrecord.kubeedge.io": r#"{"ipTunnelPort":{"192.0.2.9":10351}}"# });
+    let record = json!({ "metadata": { "annotations": record } });
+    let maps = objects(admin.clone(), "v1", "ConfigMap", Some("kubeedge"));
+    maps.patch("tunnelport", &PatchParams::default(), &Patch::Merge(&record)).await.unwrap();
+    let before = of_kubeedge(admin).await;
+    let signs = "(Secrets cloudcoresecret, tokensecret; the ConfigMap tunnelport names 192.0.2.9; ";
+    for skip in [false, true] {
+        let over = order(&|order| (order.skip_preflight_checks, order.force) = (skip, true));
+        let told = init(&over).await.unwrap_err();
+        let words = format!("KubeEdge's CloudCore runs outside of the cluster {signs}");
+        assert!(told.contains(&words) && told.contains("`--namespace=kubehive`"), "{told}");
+    }
+    let told = init(&beside("")).await.unwrap_err();
+    for words in [
+        format!("ok      Installed: none of ours is there, beside KubeEdge's outside of the cluster {signs}")
+            .as_str(),
+        "ok      Definitions: 7 of KubeEdge's stay as they are",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    away.namespace = None;
+    let told = keadm::teardown(&away, &Env::real(), &mut |_| true, &mut |_| {}).await.unwrap_err();
+    assert!(told.to_string().contains("a CloudCore of KubeEdge's outside of the cluster"), "{told:#}");
+    unchanged(&before, &of_kubeedge(admin).await);
 }

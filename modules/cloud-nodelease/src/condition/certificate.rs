@@ -90,7 +90,7 @@ mod tests {
             linked: true,
         };
         let now = jiff::Timestamp::from_second(second).unwrap();
-        Synced { status, link: None, certificate_valid, now }
+        Synced { status, link: None, certificate_valid, revoked: None, now }
     }
 
     #[test]

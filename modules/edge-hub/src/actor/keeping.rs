@@ -239,7 +239,7 @@ pub(super) async fn renew_alone(
     certificates: Option<Rc<NodeCertificates>>,
     myself: &Address<EdgeHubMsg>,
 ) -> AttemptFailure {
-    let failed = |reason: String, wait| AttemptFailure { reason, wait, answered: true };
+    let failed = AttemptFailure::answered;
     let Some(certificates) = certificates.filter(|certificates| certificates.rotates()) else {
         let words = "this node's certificate has ended, and modules.edgeHub.rotateCertificates is false: put a new one in its place";
         return failed(words.to_owned(), None);

@@ -27,7 +27,7 @@ pub(super) async fn may_go_on(
         return Ok(());
     }
     let reason = "QUIC passes, and calls are open over the link".to_owned();
-    Err(AttemptFailure { reason, wait: None, answered: true })
+    Err(AttemptFailure::answered(reason, None))
 }
 
 impl EdgeHub {

@@ -106,23 +106,28 @@ impl Node {
         found.unwrap_or_else(|| panic!("waited in vain: {what}: {:?}", self.said()))
     }
 
-    /// Waits until this is said of a part, whatever is said of others.
+    /// Waits until the end of a part is told, whatever is said of others.
     pub(crate) async fn until_ended(&self, uid: &str) -> TaskProgress {
+        self.until_said(uid, |said| said.phase != "InProgress").await
+    }
+
+    /// Waits until this is said of a part, whatever is said of others.
+    pub(crate) async fn until_said(&self, uid: &str, holds: impl Fn(&TaskProgress) -> bool) -> TaskProgress {
         let looking = async {
             loop {
                 let rows = self.store.outbox_head(9, 9999).unwrap();
                 let reports = rows.iter().map(|row| rows::decode_report(&row.body).unwrap());
-                let mut ended = reports.filter_map(|report| match report {
-                    UpReport::NodeTask(said) if said.uid == uid && said.phase != "InProgress" => Some(said),
+                let mut found = reports.filter_map(|report| match report {
+                    UpReport::NodeTask(said) if said.uid == uid && holds(&said) => Some(said),
                     _ => None,
                 });
-                match ended.next_back() {
-                    Some(ended) => return ended,
+                match found.next_back() {
+                    Some(found) => return found,
                     None => self.env.sleep(Duration::from_millis(10)).await,
                 }
             }
         };
-        self.env.timeout(SOON, looking).await.expect("the part ends")
+        self.env.timeout(SOON, looking).await.expect("nothing of the kind is said of the part")
     }
 
     pub(crate) async fn stop(self) {

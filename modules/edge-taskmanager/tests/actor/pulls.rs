@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use contract::edgetaskmanager::EdgeTaskMsg;
 use contract::metamanager::MetaMsg;
+use contract::node_task::WAITS_FOR_TURN;
 use contract::{ChangedObjects, ObjectKey, TaskKind};
 use edge_store::{Table, Write};
 
@@ -129,6 +130,27 @@ fn a_pull_that_is_tried_again_lets_others_go_first() {
         assert_eq!(image, "a:1", "it is tried again");
         reply.send(Ok(()));
         assert_eq!(node.until_ended("u").await.phase, "Successful");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_part_that_waits_for_its_turn_says_so_until_it_begins() {
+    run(async |folder| {
+        let mut node = start(folder, true).await;
+        node.sent("u", &["a:1"], &["mem"]).await;
+        let (_, _, reply) = node.asked_to_pull().await;
+        node.sent_as(ObjectKey::new(TaskKind::ImagePrePull.resource(), "", "day"), "v", &["c:1"], &["mem"])
+            .await;
+        let waits = node.until_said("v", |said| said.reason == WAITS_FOR_TURN).await;
+        assert_eq!((waits.phase.as_str(), waits.actions.len()), ("InProgress", 1), "its check is over");
+        reply.send(Ok(()));
+        let (image, _, reply) = node.asked_to_pull().await;
+        assert_eq!(image, "c:1");
+        node.until_said("v", |said| said.reason.is_empty() && said.phase == "InProgress").await;
+        reply.send(Ok(()));
+        let ended = node.until_ended("v").await;
+        assert_eq!((ended.phase.as_str(), ended.reason.as_str()), ("Successful", ""));
         node.stop().await;
     });
 }

@@ -7,13 +7,11 @@ use serde_json::Value;
 
 use super::nodes::NO_PODS;
 use crate::cloud::chart_args::NO_ADDRESS;
-use crate::cloud::found::FoundCloudCore;
+use crate::cloud::found::{FoundCloudCore, KUBEEDGES_SECRETS, Outside};
 
 /// Pod Security's levels, the strictest first.
 const LEVELS: [&str; 3] = ["restricted", "baseline", "privileged"];
 const LEVEL_LABEL: &str = "pod-security.kubernetes.io/enforce";
-/// Secrets that KubeEdge's CloudCore makes in its namespace and ours never.
-pub(crate) const KUBEEDGES_SECRETS: [&str; 2] = ["cloudcoresecret", "tokensecret"];
 /// Of the oldest Kubernetes that the chart is for; Chart.yaml says the same.
 const OLDEST: [u64; 2] = [1, 30];
 
@@ -119,11 +117,11 @@ fn beside(found: &[CustomResourceDefinition]) -> Finding {
     )
 }
 
-/// Whether there is a CloudCore already, and where. `secrets` are those of [`KUBEEDGES_SECRETS`] that the namespace has; `is_forced`: one of
-/// ours is to take its own place.
+/// Whether there is a CloudCore already, and where. `secrets` are those of [`KUBEEDGES_SECRETS`] that the namespace has, `outside` is KubeEdge's
+/// that has no Deployment; `is_forced`: one of ours is to take its own place.
 pub(crate) fn installed(
     found: &[FoundCloudCore],
-    secrets: &[&str],
+    (secrets, outside): (&[&str], Option<&Outside>),
     namespace: &str,
     is_forced: bool,
 ) -> Finding {
@@ -149,22 +147,42 @@ pub(crate) fn installed(
             ),
         );
     }
+    let outside = outside.map(|outside| (outside, outside.signs()));
     if !secrets.is_empty() {
+        let whose = match &outside {
+            Some((outside, signs)) if outside.has_nodes() && namespace == helmchart::NAMESPACE => {
+                format!(
+                    "KubeEdge's CloudCore runs outside of the cluster ({signs}), and the namespace {namespace} has its CA"
+                )
+            }
+            _ => format!(
+                "the namespace {namespace} has KubeEdge's Secrets ({}), and its CA",
+                secrets.join(", ")
+            ),
+        };
         return Finding::failed(
             CHECK,
             format!(
-                "the namespace {namespace} has KubeEdge's Secrets ({}), and its CA: `--namespace=kubehive` installs CloudCore beside it; where KubeEdge's CloudCore is gone for good, `kubectl -n {namespace} delete secret casecret {}`",
-                secrets.join(", "),
+                "{whose}: `--namespace=kubehive` installs CloudCore beside it, and nodes move over one by one (edge/keadm/FROM-KUBEEDGE.md); where KubeEdge's CloudCore is gone for good (`systemctl disable --now cloudcore` on its machine), `kubectl -n {namespace} delete secret casecret {}`",
                 KUBEEDGES_SECRETS.join(" ")
             ),
         );
     }
-    let beside = match theirs.first() {
-        Some(kubeedges) => format!(", beside KubeEdge's: {}", named(kubeedges)),
-        None => String::new(),
+    let beside = match (theirs.first(), &outside) {
+        (Some(kubeedges), _) => format!(", beside KubeEdge's: {}", named(kubeedges)),
+        (None, Some((_, signs))) => format!(", beside KubeEdge's outside of the cluster ({signs})"),
+        (None, None) => String::new(),
     };
+    let is_ended = outside.as_ref().is_some_and(|(outside, _)| outside.secrets.is_empty());
     match found.iter().find(|one| one.is_ours) {
-        None if theirs.is_empty() => Finding::passed(CHECK, "no CloudCore is there"),
+        None if theirs.is_empty() && outside.is_none() => Finding::passed(CHECK, "no CloudCore is there"),
+        // Nothing of its is in the way here, and it may have ended a moment ago: its nodes are Ready until their Leases are over.
+        None if is_ended => Finding::warned(
+            CHECK,
+            format!(
+                "none of ours is there{beside}, whose Secrets are gone: if it runs on, end it first (`systemctl disable --now cloudcore` on its machine), or its nodes have two"
+            ),
+        ),
         None => Finding::passed(CHECK, format!("none of ours is there{beside}")),
         Some(ours) if is_forced => Finding::passed(CHECK, format!("{} is replaced{beside}", ours.image)),
         Some(ours) => Finding::failed(
@@ -283,7 +301,8 @@ mod tests {
             is_ours,
         };
         let (ours, theirs) = (|namespace| of(namespace, true), of("kubeedge", false));
-        let check = |found: &[FoundCloudCore], namespace, forced| installed(found, &[], namespace, forced);
+        let check =
+            |found: &[FoundCloudCore], namespace, forced| installed(found, (&[], None), namespace, forced);
         grade(&check(&[], "kubeedge", false), Grade::Passed, "no CloudCore");
         grade(&check(&[ours("kubeedge")], "kubeedge", false), Grade::Failed, "--force");
         grade(&check(&[ours("kubeedge")], "kubeedge", true), Grade::Passed, "x:1 is replaced");
@@ -301,14 +320,41 @@ mod tests {
         grade(&check(std::slice::from_ref(&theirs), "hive", false), Grade::Passed, beside);
         grade(&check(&both, "hive", true), Grade::Passed, beside);
         grade(&check(&both, "hive", false), Grade::Failed, "--force");
-        // KubeEdge's runs outside of the cluster, or its Deployment alone is gone: its CA is none for ours.
-        let found = installed(&[], &["tokensecret"], "kubeedge", true);
+        // Its Deployment alone is gone: its CA is none for ours.
+        let found = installed(&[], (&["tokensecret"], None), "kubeedge", true);
         grade(&found, Grade::Failed, "KubeEdge's Secrets (tokensecret)");
         grade(
             &found,
             Grade::Failed,
             "kubectl -n kubeedge delete secret casecret cloudcoresecret tokensecret",
         );
+    }
+
+    #[test]
+    fn a_cloudcore_of_kubeedges_outside_of_the_cluster_is_said_by_name_with_what_to_do() {
+        let secrets: &[&str] = &["cloudcoresecret", "tokensecret"];
+        let runs = Outside::testing(&KUBEEDGES_SECRETS, &["old-1"], 2);
+        let signs = "(Secrets cloudcoresecret, tokensecret; Ready by it: old-1)";
+        let over = installed(&[], (secrets, Some(&runs)), "kubeedge", true);
+        grade(&over, Grade::Failed, &format!("KubeEdge's CloudCore runs outside of the cluster {signs}"));
+        grade(&over, Grade::Failed, "`--namespace=kubehive` installs CloudCore beside it");
+        grade(&over, Grade::Failed, "kubectl -n kubeedge delete secret casecret cloudcoresecret tokensecret");
+        let beside = installed(&[], (&[], Some(&runs)), "kubehive", false);
+        grade(
+            &beside,
+            Grade::Passed,
+            &format!("none of ours is there, beside KubeEdge's outside of the cluster {signs}"),
+        );
+        // No node is its any more.
+        let left = Outside::testing(&KUBEEDGES_SECRETS, &[], 0);
+        grade(
+            &installed(&[], (secrets, Some(&left)), "kubeedge", true),
+            Grade::Failed,
+            "KubeEdge's Secrets (cloud",
+        );
+        // Somebody has deleted its Secrets, as the guide says, and its nodes are Ready still.
+        let ended = Outside::testing(&[], &["old-1"], 1);
+        grade(&installed(&[], (&[], Some(&ended)), "kubeedge", false), Grade::Warned, "end it first");
     }
 
     #[test]

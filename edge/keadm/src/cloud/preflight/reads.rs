@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::{Api, ListParams, PostParams};
@@ -14,7 +14,7 @@ use super::daemon_sets::{Landing, landing};
 use super::{nodes as machines, plan, ports};
 use crate::cloud::capabilities::Cluster;
 use crate::cloud::definitions::name_of;
-use crate::cloud::found::{self, FoundCloudCore};
+use crate::cloud::found::{self, FoundCloudCore, Outside};
 
 /// By which labels pods of CoreDNS are found.
 const DNS_SELECTORS: [&str; 2] = ["k8s-app=kube-dns", "app=coredns"];
@@ -38,6 +38,8 @@ pub(crate) struct Order<'a> {
     pub(crate) is_forced: bool,
     /// The CloudCores that are there.
     pub(crate) found: &'a [FoundCloudCore],
+    /// KubeEdge's outside of the cluster.
+    pub(crate) outside: Option<&'a Outside>,
 }
 
 /// Looks at everything.
@@ -45,7 +47,7 @@ pub(crate) struct Order<'a> {
 /// # Errors
 /// When the cluster cannot be asked.
 pub(crate) async fn check(client: &Client, cluster: &Cluster, order: &Order<'_>) -> Result<Checked> {
-    let Order { values, objects, namespace, is_forced, found } = *order;
+    let Order { values, objects, namespace, is_forced, found, outside } = *order;
     let has_policies = objects.iter().any(|object| object["kind"] == "ValidatingAdmissionPolicy");
     let mut findings = vec![
         plan::api_server_version(&cluster.version, cluster.is_stand_alone(), has_policies),
@@ -57,9 +59,9 @@ pub(crate) async fn check(client: &Client, cluster: &Cluster, order: &Order<'_>)
     findings.push(machines::nodes_ready(&nodes, replicas));
     findings.push(machines::cloud_provider(&nodes));
     findings.push(machines::cluster_dns(&dns_pods(client).await?, replicas));
-    findings.push(plan::definitions(&definitions(client).await?, found::has_kubeedges(found)));
-    let theirs = kubeedges_secrets(client, namespace).await?;
-    findings.push(plan::installed(found, &theirs, namespace, is_forced));
+    findings.push(plan::definitions(&definitions(client).await?, found::is_beside(found, outside)));
+    let theirs = found::kubeedges_secrets(client, namespace).await?;
+    findings.push(plan::installed(found, (&theirs, outside), namespace, is_forced));
     let services = all::<Service>(Api::all(client.clone()), "Services").await?;
     findings.push(ports::node_ports(objects, &services));
     let pods = match plan::is_on_host(values) {
@@ -133,19 +135,6 @@ async fn dns_pods(client: &Client) -> Result<Vec<Pod>> {
         found.extend(list.context("cannot list the pods of kube-system")?.items);
     }
     Ok(found)
-}
-
-/// The Secrets of KubeEdge's that the namespace has.
-async fn kubeedges_secrets(client: &Client, namespace: &str) -> Result<Vec<&'static str>> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let mut there = Vec::new();
-    for name in plan::KUBEEDGES_SECRETS {
-        let found = secrets.get_metadata_opt(name).await;
-        if found.with_context(|| format!("cannot read the Secret {namespace}/{name}"))?.is_some() {
-            there.push(name);
-        }
-    }
-    Ok(there)
 }
 
 async fn definitions(client: &Client) -> Result<Vec<CustomResourceDefinition>> {

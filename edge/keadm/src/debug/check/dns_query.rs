@@ -6,9 +6,9 @@ use std::time::Duration;
 use beehive::Env;
 use tokio::net::UdpSocket;
 
-/// 2 s, and once more: a datagram may be lost.
+/// 2 s for each try, of which there are two where it is looked for faults: a datagram may be lost.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
-const TRIES: usize = 2;
+pub(super) const TRIES: usize = 2;
 /// 4 KiB of an answer are read; the head alone is looked at.
 const ANSWER_MAX: usize = 4096;
 /// A name has 253 letters, and a part of it 63.
@@ -65,11 +65,11 @@ fn answer(id: u16, message: &[u8]) -> Option<Said> {
     })
 }
 
-/// Asks a server for a name.
+/// Asks a server for a name, as often as `tries` until it answers.
 ///
 /// # Errors
 /// When this machine has no way there, or it is no name.
-pub(super) async fn ask(server: SocketAddr, name: &str, env: &Env) -> std::io::Result<Said> {
+pub(super) async fn ask(server: SocketAddr, name: &str, tries: usize, env: &Env) -> std::io::Result<Said> {
     let [high, low, ..] = env.random_id();
     let id = u16::from_be_bytes([high, low]);
     let no_name = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no name of DNS");
@@ -77,7 +77,7 @@ pub(super) async fn ask(server: SocketAddr, name: &str, env: &Env) -> std::io::R
     let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).await?;
     socket.connect(server).await?;
     let mut buffer = [0; ANSWER_MAX];
-    for _ in 0..TRIES {
+    for _ in 0..tries {
         socket.send(&question).await?;
         let heard = env.timeout(ANSWERS_WITHIN, async {
             loop {
@@ -127,8 +127,8 @@ mod tests {
         let env = Env::real();
         let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let at = server.local_addr().unwrap();
-        assert_eq!(ask(at, "cloud.example", &env).await.unwrap(), Said::Silent);
+        assert_eq!(ask(at, "cloud.example", TRIES, &env).await.unwrap(), Said::Silent);
         drop(server);
-        assert!(ask(at, "cloud.example", &env).await.is_err());
+        assert!(ask(at, "cloud.example", TRIES, &env).await.is_err());
     }
 }

@@ -381,12 +381,11 @@ async fn remote(
     };
     let dns = async {
         let names = with.domain.clone().map_or_else(|| cloud::host_names(targets), |domain| vec![domain]);
-        if !topic.has(Topic::Dns) || (names.is_empty() && with.dns_ip.is_none()) {
+        if !topic.has(Topic::Dns) {
             return Vec::new();
         }
-        // A name that every server has an answer to.
-        let first = names.first().map_or("localhost", String::as_str);
-        let servers = names::ask_servers(host, with.dns_ip, first, env);
+        let servers =
+            names::ask_servers(host, with.dns_ip, names.first().map(String::as_str), dns_query::TRIES, env);
         let search = async {
             match names.is_empty() || with.dns_ip.is_some() {
                 true => None,
@@ -394,7 +393,7 @@ async fn remote(
             }
         };
         let (servers, search) = tokio::join!(servers, search);
-        std::iter::once(servers).chain(search).collect()
+        servers.into_iter().chain(search).collect()
     };
     let (runtime, network, dns) = tokio::join!(runtime, network, dns);
     Remote { runtime, network, dns }
@@ -445,9 +444,13 @@ async fn before_join_of(
         };
         Beside::default().look(look, env).await.unwrap_or_else(|| vec![silent()])
     };
-    let (seen, local) = tokio::join!(runtime::ask(settings, env), local);
+    // The cloud's name, or none: images are pulled by names in any case.
+    let names = cloud::host_names(&cloud::targets(settings));
+    let servers = names::ask_servers(host, None, names.first().map(String::as_str), 1, env);
+    let (seen, local, servers) = tokio::join!(runtime::ask(settings, env), local, servers);
     let mut findings = runtime::verdicts(&seen, settings, host);
     findings.extend(local);
+    findings.extend(servers);
     let bad: Vec<&Finding> = findings.iter().filter(|finding| finding.grade != Grade::Passed).collect();
     bad.iter().for_each(|finding| say(finding.line()));
     if joins == Joins::FromKubeEdge {
@@ -534,7 +537,8 @@ mod tests {
         for (path, text) in [
             ("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io pids\n"),
             ("proc/7/comm", "edgecore\n"),
-            ("etc/resolv.conf", "nameserver 127.0.0.53\n"),
+            // Nobody answers there.
+            ("etc/resolv.conf", "nameserver 127.9.9.9\n"),
         ] {
             let path = folder.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -550,8 +554,13 @@ mod tests {
             said.join("\n")
         };
         let anew = look(Joins::Anew).await;
-        let both =
-            ["FAIL    RuntimeEndpoint", "FAIL    MemoryCgroup", "WARNING ResolvConf", "joins all the same"];
+        let both = [
+            "FAIL    RuntimeEndpoint",
+            "FAIL    MemoryCgroup",
+            "WARNING ResolvConf",
+            "WARNING DnsServers: 127.9.9.9",
+            "joins all the same",
+        ];
         for words in both.into_iter().chain(["FAIL    Leftovers: an edgecore runs (pid 7)"]) {
             assert!(anew.contains(words), "{words}: {anew}");
         }

@@ -17,29 +17,44 @@ const NAMES: &str = "Names";
 const FOUND_WITHIN: Duration = Duration::from_secs(5);
 const DEFAULT: &str = "/etc/resolv.conf";
 
-/// Asks the machine's own servers, or that one, for a name.
-pub(super) async fn ask_servers(host: &Host, told: Option<IpAddr>, name: &str, env: &Env) -> Finding {
+/// Asks the machine's own servers, or that one, for a name; without one whether they answer at all. `None`: there is none to ask, and no name
+/// to ask for.
+pub(super) async fn ask_servers(
+    host: &Host,
+    told: Option<IpAddr>,
+    name: Option<&str>,
+    tries: usize,
+    env: &Env,
+) -> Option<Finding> {
     let servers = match told {
         Some(server) => vec![server],
         None => servers(&host.text(DEFAULT)),
     };
+    if servers.is_empty() && name.is_none() {
+        // What is wrong with the file is said of it.
+        return None;
+    }
+    // Every server has an answer to that one.
+    let asked_for = name.unwrap_or("localhost");
     let mut asked = Vec::new();
     for server in servers {
         asked.push(async move {
-            (server, dns_query::ask(SocketAddr::new(server, dns_query::PORT), name, env).await)
+            (server, dns_query::ask(SocketAddr::new(server, dns_query::PORT), asked_for, tries, env).await)
         });
     }
     let said = futures::future::join_all(asked).await;
-    of_servers(&said, name, told.is_some())
+    Some(of_servers(&said, name, told.is_some()))
 }
 
 /// One of several is enough, and the first of them is the one that is asked.
-fn of_servers(said: &[(IpAddr, std::io::Result<Said>)], name: &str, is_told: bool) -> Finding {
+fn of_servers(said: &[(IpAddr, std::io::Result<Said>)], name: Option<&str>, is_told: bool) -> Finding {
     if said.is_empty() {
         return Finding::warned(SERVERS, format!("{DEFAULT} names no server (`nameserver ADDRESS`)"));
     }
-    let name = plain(name);
+    let is_asked_for = name.is_some();
+    let name = name.map(plain).unwrap_or_default();
     let words = said.iter().map(|(server, said)| match said {
+        Ok(Said::Known(_) | Said::Unknown | Said::Refused(_)) if !is_asked_for => format!("{server} answers"),
         Ok(Said::Known(_)) => format!("{server} knows {name}"),
         Ok(Said::Unknown) => format!("{server} answers, and knows no {name}"),
         Ok(Said::Refused(code)) => format!("{server} refuses to say (code {code})"),
@@ -47,10 +62,15 @@ fn of_servers(said: &[(IpAddr, std::io::Result<Said>)], name: &str, is_told: boo
         Err(error) => format!("{server} cannot be asked ({error})"),
     });
     let words = words.collect::<Vec<_>>().join("; ");
-    let answers = said.iter().any(|(_, said)| matches!(said, Ok(Said::Known(_) | Said::Unknown)));
+    let answers = said.iter().any(|(_, said)| match said {
+        Ok(Said::Known(_) | Said::Unknown) => true,
+        Ok(Said::Refused(_)) => !is_asked_for,
+        Ok(Said::Silent) | Err(_) => false,
+    });
     let knows = said.iter().any(|(_, said)| matches!(said, Ok(Said::Known(_))));
-    let cure = "name another in /etc/resolv.conf, or let UDP to port 53 pass";
+    let cure = "names outside of /etc/hosts, as those of registries, are not found; name another in /etc/resolv.conf, or let UDP to port 53 pass";
     match (answers, knows) {
+        (true, _) if !is_asked_for => Finding::passed(SERVERS, words),
         (true, true) => Finding::passed(SERVERS, words),
         // The machine may have it from /etc/hosts.
         (true, false) if !is_told => {
@@ -129,13 +149,32 @@ mod tests {
         let of = |said: &[Said], is_told: bool| {
             let at = |at: usize| IpAddr::from([192, 0, 2, u8::try_from(at).unwrap()]);
             let said: Vec<_> = said.iter().enumerate().map(|(each, said)| (at(each), Ok(*said))).collect();
-            of_servers(&said, "cloud.example", is_told)
+            (of_servers(&said, Some("cloud.example"), is_told), of_servers(&said, None, is_told))
         };
-        grade(&of(&[Said::Silent, Said::Known(1)], false), Passed, "192.0.2.0 says nothing; 192.0.2.1 knows");
-        grade(&of(&[Said::Unknown], false), Warned, "knows no cloud.example");
-        grade(&of(&[Said::Unknown], true), Failed, "knows no cloud.example");
-        grade(&of(&[Said::Refused(5), Said::Silent], true), Failed, "port 53");
-        grade(&of(&[], false), Warned, "names no server");
+        grade(
+            &of(&[Said::Silent, Said::Known(1)], false).0,
+            Passed,
+            "192.0.2.0 says nothing; 192.0.2.1 knows",
+        );
+        grade(&of(&[Said::Unknown], false).0, Warned, "knows no cloud.example");
+        grade(&of(&[Said::Unknown], true).0, Failed, "knows no cloud.example");
+        grade(&of(&[Said::Refused(5), Said::Silent], true).0, Failed, "port 53");
+        grade(&of(&[], false).0, Warned, "names no server");
+        // Without a name it counts that they answer.
+        grade(&of(&[Said::Unknown], false).1, Passed, "192.0.2.0 answers");
+        grade(&of(&[Said::Silent, Said::Refused(5)], true).1, Passed, "192.0.2.1 answers");
+        grade(&of(&[Said::Silent], false).1, Warned, "192.0.2.0 says nothing: names outside of /etc/hosts");
+    }
+
+    #[actix_rt::test]
+    async fn servers_are_asked_also_where_no_name_is_known_that_is_to_be_found() {
+        let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
+        let host = Host::in_folder(folder.path());
+        assert!(ask_servers(&host, None, None, 1, &env).await.is_none(), "there is none");
+        std::fs::create_dir_all(folder.path().join("etc")).unwrap();
+        // An address of this machine's that has no name server.
+        std::fs::write(folder.path().join("etc/resolv.conf"), "nameserver 127.9.9.9\n").unwrap();
+        grade(&ask_servers(&host, None, None, 1, &env).await.unwrap(), Warned, "127.9.9.9 ");
     }
 
     #[actix_rt::test]
