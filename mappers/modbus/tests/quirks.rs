@@ -428,7 +428,7 @@ async fn an_exception_is_told_with_its_code_its_place_and_what_to_look_at_known_
         assert!(said.starts_with(words), "{said}");
     }
     let Err(Fault::Device(said)) = one.write(&word(40), &Value::Int(7)).await else { panic!("written") };
-    assert!(said.contains("at writing holding register 40") && said.contains("manual"), "{said}");
+    assert!(said.starts_with("exception 2 (") && said.contains("at writing holding register 40: "), "{said}");
 }
 
 #[tokio::test]
