@@ -107,8 +107,11 @@ impl Signal {
             return Ok(value);
         }
         match value.number().map(|number| (number + self.offset, self.kind)) {
-            Some((number, Kind::Double)) => Ok(Value::Double(number)),
-            Some((number, Kind::Float)) => Ok(Value::Float(number as f32)),
+            Some((number, Kind::Double)) if number.is_finite() => Ok(Value::Double(number)),
+            Some((number, Kind::Float)) if (number as f32).is_finite() => Ok(Value::Float(number as f32)),
+            Some((number, Kind::Float | Kind::Double)) => Err(Fault::Device(format!(
+                "{number}, with `offset`, is no number of the property's type; make the property a DOUBLE, or correct `offset` and `scale`"
+            ))),
             _ => Ok(value),
         }
     }
@@ -205,6 +208,10 @@ mod tests {
             assert_eq!(signal.decode(&frame), Ok(value));
         }
         assert!(real(32, Kind::Double).encode(&Value::Double(1e39), &mut frame).is_err());
+        // A number that the device has, and that its offset carries beyond 32 bits.
+        let far = Signal { offset: 3e38, ..real(32, Kind::Float) };
+        frame[..4].copy_from_slice(&3e38f32.to_le_bytes());
+        assert!(matches!(far.decode(&frame), Err(Fault::Device(said)) if said.contains("`offset`")));
     }
 
     proptest::proptest! {

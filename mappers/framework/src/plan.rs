@@ -193,7 +193,10 @@ fn property_plan<P: Protocol>(
     let settings = Settings::from_wire(&visitors.config_data.clone().unwrap_or_default().data);
     let Cycles { collect, report: report_cycle, push } = cycles(property, is_stream, warnings);
     let mut push = push_plan(property, kind, push, warnings);
-    let limits = limits(modelled, &settings)?;
+    let limits = limits(modelled, kind, &settings)?;
+    if let Err(error) = &limits {
+        warnings.push(format!("property `{name}`: {error}; until then no value is written"));
+    }
     let numbers = limits.clone().unwrap_or_default();
     let described = Property {
         name: name.clone(),
@@ -266,6 +269,7 @@ fn kind<P: Protocol>(protocol: &P, modelled: &ModelProperty) -> Result<(Kind, bo
 /// Those of the model and of the visitors, the narrower ones. Two zeros are what absent numbers become in KubeEdge's messages.
 fn limits(
     modelled: &ModelProperty,
+    kind: Kind,
     settings: &Settings,
 ) -> Result<Result<Limits, ValueError>, InvalidSetting> {
     let text = |key| settings.text(key).map(Option::unwrap_or_default);
@@ -275,7 +279,12 @@ fn limits(
     } else {
         Limits::parse(&minimum, &maximum)
     };
+    if let Ok(own) = &own {
+        let refusal = |error: ValueError| InvalidSetting::new(format!("settings `min` and `max`: {error}"));
+        own.check_kind(kind).map_err(refusal)?;
+    }
     let model = Limits::parse(&modelled.minimum, &modelled.maximum);
+    let model = model.and_then(|model| model.check_kind(kind).map(|()| model));
     Ok(model.and_then(|model| Ok(model.within(own?))))
 }
 

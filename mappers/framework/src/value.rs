@@ -69,6 +69,16 @@ pub enum ValueError {
     /// The model's limit is no number.
     #[error("the model's limit `{0}` is not a number")]
     Limit(String),
+    /// It is a number that the 32 bits of a FLOAT do not reach.
+    #[error(
+        "{what} `{text}` is beyond FLOAT, of 32 bits, which ends at 3.4e38; let the model say DOUBLE, or correct it"
+    )]
+    BeyondFloat {
+        /// What it is: the value, or a limit.
+        what: &'static str,
+        /// What was written, shortened.
+        text: String,
+    },
 }
 
 /// The numbers between which a property may be written.
@@ -139,7 +149,12 @@ impl Value {
                 _ => None,
             },
         };
-        value.ok_or_else(|| ValueError::Kind { text: shown(text), wanted: kind.wanted() })
+        let is_beyond =
+            || kind == Kind::Float && trimmed.parse::<f64>().is_ok_and(|number| number.is_finite());
+        value.ok_or_else(|| match is_beyond() {
+            true => ValueError::BeyondFloat { what: "the value", text: shown(text) },
+            false => ValueError::Kind { text: shown(text), wanted: kind.wanted() },
+        })
     }
 
     /// What kind of value it is.
@@ -209,6 +224,22 @@ impl Limits {
             minimum: pick(self.minimum, other.minimum, true),
             maximum: pick(self.maximum, other.maximum, false),
         }
+    }
+
+    /// Whether a property of that kind may have such limits: one that its values cannot reach is none, or leaves nothing.
+    ///
+    /// # Errors
+    /// With the limit.
+    #[allow(clippy::cast_possible_truncation)]
+    pub fn check_kind(&self, kind: Kind) -> Result<(), ValueError> {
+        for (what, limit) in [("the minimum", self.minimum), ("the maximum", self.maximum)] {
+            let Some(limit) = limit.filter(|limit| !(limit.number() as f32).is_finite()) else { continue };
+            if kind == Kind::Float {
+                let text = format!("{:e}", limit.number());
+                return Err(ValueError::BeyondFloat { what, text });
+            }
+        }
+        Ok(())
     }
 
     /// Whether a value is within the limits. Text and booleans always are.
@@ -328,6 +359,23 @@ mod tests {
         assert!(exact.check(&Value::Int(9_007_199_254_740_993)).is_err(), "2^53 + 1 is more than 2^53");
         assert_eq!(Limits::parse("", " "), Ok(Limits::default()));
         assert_eq!(Limits::parse("low", ""), Err(ValueError::Limit("low".to_owned())));
+    }
+
+    #[test]
+    fn what_a_float_cannot_reach_is_refused_by_name() {
+        for text in ["1e39", "-1e39", "340282356779733661637539395458142568448"] {
+            let said = Value::parse(Kind::Float, text).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("the value `{text}` is beyond FLOAT, of 32 bits")), "{said}");
+        }
+        assert!(matches!(Value::parse(Kind::Float, "inf"), Err(ValueError::Kind { .. })));
+        assert!(matches!(Value::parse(Kind::Float, "1e400"), Err(ValueError::Kind { .. })));
+        for (minimum, maximum, what) in [("1e39", "", "the minimum"), ("0", "1e39", "the maximum")] {
+            let limits = Limits::parse(minimum, maximum).unwrap();
+            let said = limits.check_kind(Kind::Float).unwrap_err().to_string();
+            assert!(said.starts_with(what) && said.contains("beyond FLOAT"), "{said}");
+            assert_eq!(limits.check_kind(Kind::Double), Ok(()));
+        }
+        assert_eq!(Limits::parse("-3.4e38", "3.4e38").unwrap().check_kind(Kind::Float), Ok(()));
     }
 
     #[test]

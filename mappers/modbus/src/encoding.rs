@@ -156,7 +156,10 @@ impl Encoding {
             (Kind::Int, Raw::Whole(whole)) if self.scale.is_one() => Ok(Value::Int(whole)),
             (Kind::Int, Raw::Whole(whole)) if self.scale.whole().is_some() => {
                 let scaled = self.scale.whole().and_then(|factor| whole.checked_mul(factor));
-                scaled.filter(fits).map(Value::Int).ok_or_else(|| format!("{whole} is too large when scaled"))
+                scaled
+                    .filter(fits)
+                    .map(Value::Int)
+                    .ok_or_else(|| format!("{whole} is too large when scaled; make the property a DOUBLE"))
             }
             (Kind::Int, raw) => whole(self.scaled(&raw)?).map(Value::Int),
             (Kind::Float, raw) => self.scaled(&raw).and_then(narrow).map(Value::Float),
@@ -321,7 +324,7 @@ fn from_bcd(bytes: &[u8]) -> Result<i128, String> {
         if digit < 10 {
             Ok(number * 10 + digit)
         } else {
-            Err("the registers hold no decimal digits".to_owned())
+            Err("the registers hold no decimal digits; leave `encoding` out, or look at `offset`".to_owned())
         }
     })
 }
@@ -349,7 +352,11 @@ fn widen(number: f32) -> f64 {
 #[allow(clippy::cast_possible_truncation)]
 fn narrow(number: f64) -> Result<f32, String> {
     let narrow = number as f32;
-    if narrow.is_finite() { Ok(narrow) } else { Err(format!("{number} does not fit into 32 bits")) }
+    if narrow.is_finite() {
+        Ok(narrow)
+    } else {
+        Err(format!("{number} does not fit into a number of 32 bits (FLOAT), which ends at 3.4e38"))
+    }
 }
 
 /// The nearest whole number. KubeEdge's mapper cuts: its 0.29 of 100 is 28.

@@ -9,11 +9,13 @@
 mod address;
 mod blocks;
 mod encoding;
+mod heard;
 mod line;
 mod own_answers;
 mod session;
 mod simulator;
 mod visitor;
+mod words;
 
 pub use address::{Address, Framing, Parity, Place, SerialLine, Sizes, Timing};
 pub use encoding::{Charset, Encoding, Format, NotDecoded};

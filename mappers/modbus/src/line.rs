@@ -18,10 +18,12 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_modbus::client::{Client as _, Context, rtu, tcp};
 use tokio_modbus::slave::SlaveContext as _;
-use tokio_modbus::{ExceptionCode, ProtocolError, Request, Response, Slave};
+use tokio_modbus::{ExceptionCode, Request, Response, Slave};
 
-use crate::address::{Address, Framing, IGNORE_IDS, Parity, Place, SerialLine};
+use crate::address::{Address, Framing, Parity, Place, SerialLine};
+use crate::heard::{Counted, HeardBytes};
 use crate::own_answers::{ForeignAnswer, OwnAnswers, PassedOver};
+use crate::words;
 
 /// 5 s for a TCP connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -86,6 +88,8 @@ struct Open {
     beside: Beside,
     /// What came under another number than the last request's.
     passed_over: PassedOver,
+    /// How much has come since the last request.
+    heard: HeardBytes,
 }
 
 enum Beside {
@@ -121,6 +125,11 @@ impl Line {
 }
 
 impl Turn<'_> {
+    /// The unit that is asked.
+    pub(crate) fn unit(&self) -> u8 {
+        self.address.unit
+    }
+
     /// Connects, unless the line is open.
     pub(crate) async fn open(&mut self) -> Result<(), Fault> {
         if self.wire.open.is_some() {
@@ -163,12 +172,14 @@ impl Turn<'_> {
         };
         answer.map_err(|lost| match lost {
             Lost::Late => Fault::Silent(format!(
-                "unit {} has not answered within {} ms",
+                "unit {} has not answered within {} ms; look at `slaveID`, and whether the device has power and its cable, or give it more time \
+                 (`timeoutMs`)",
                 self.address.unit,
                 self.address.timing.answer.as_millis()
             )),
             Lost::Closed(reason) => Fault::Silent(reason),
-            Lost::UnderAnotherId(answer) => Fault::Silent(under_another_id(answer)),
+            Lost::UnderAnotherId(answer) => Fault::Silent(words::under_another_id(answer)),
+            Lost::Garbled(bytes) => Fault::Silent(words::garbled(bytes, self.place, self.address.unit)),
         })
     }
 
@@ -180,26 +191,33 @@ impl Turn<'_> {
             return Err(Lost::Closed("the line is not open".to_owned()));
         };
         open.discard();
+        open.heard.take();
         *is_busy = true;
         open.context.set_slave(Slave(self.address.unit));
         let answer = timeout(self.address.timing.answer, open.context.call(request.clone())).await;
         *is_busy = false;
-        let passed_over = open.passed_over.take();
+        let (passed_over, heard) = (open.passed_over.take(), open.heard.take());
         self.wire.pause(self.address.timing.between);
         match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(tokio_modbus::Error::Transport(error))) => {
                 self.wire.give_up();
-                Err(Lost::Closed(words(&error)))
+                let is_garbled = heard > 0 && error.kind() == io::ErrorKind::InvalidData;
+                let lost = || {
+                    if is_garbled { Lost::Garbled(heard) } else { Lost::Closed(words::of_connection(&error)) }
+                };
+                Err(lost())
             }
             Ok(Err(tokio_modbus::Error::Protocol(error))) => {
                 self.wire.give_up();
                 tracing::debug!(%error, "an answer is no answer to what was asked");
-                Err(passed_over.map_or_else(|| Lost::Closed(out_of_step(&error)), Lost::UnderAnotherId))
+                Err(passed_over
+                    .map_or_else(|| Lost::Closed(words::out_of_step(&error)), Lost::UnderAnotherId))
             }
             Err(_) => {
                 self.wire.give_up();
-                Err(passed_over.map_or(Lost::Late, Lost::UnderAnotherId))
+                let silent = if heard > 0 { Lost::Garbled(heard) } else { Lost::Late };
+                Err(passed_over.map_or(silent, Lost::UnderAnotherId))
             }
         }
     }
@@ -211,6 +229,8 @@ enum Lost {
     Closed(String),
     /// Answers came, and none under the request's own transaction id.
     UnderAnotherId(ForeignAnswer),
+    /// So many bytes came, which are no answer.
+    Garbled(usize),
 }
 
 impl Wire {
@@ -256,7 +276,9 @@ impl Open {
 async fn connect(place: &Place) -> Result<Open, String> {
     match place {
         Place::Tcp { host, port, framing } => {
-            let failed = |error: &io::Error| format!("no connection to {host}:{port}: {}", words(error));
+            let failed = |error: &io::Error| {
+                format!("no connection to {host}:{port}: {}", words::of_connection(error))
+            };
             let found = framework::host::addresses(host, *port).await;
             let found = found.map_err(|reason| format!("no connection to {host}:{port}: {reason}"))?;
             let connecting = timeout(CONNECT_DEADLINE, TcpStream::connect(found.as_slice()));
@@ -267,8 +289,9 @@ async fn connect(place: &Place) -> Result<Open, String> {
             // A request is one small packet; waiting for more to send would only delay it.
             stream.set_nodelay(true).map_err(|error| failed(&error))?;
             let beside: OwnedFd = stream.as_fd().try_clone_to_owned().map_err(|error| failed(&error))?;
-            let passed_over = PassedOver::default();
-            let of_tcp = |stream: TcpStream, takes_any: bool| {
+            let (passed_over, heard) = (PassedOver::default(), HeardBytes::default());
+            let stream = Counted::of(stream, heard.clone());
+            let of_tcp = |stream: Counted<TcpStream>, takes_any: bool| {
                 tcp::attach_slave(OwnAnswers::of(stream, takes_any, passed_over.clone()), Slave(0))
             };
             let context = match framing {
@@ -276,14 +299,15 @@ async fn connect(place: &Place) -> Result<Open, String> {
                 Framing::TcpWithoutIds => of_tcp(stream, true),
                 Framing::Rtu => rtu::attach_slave(stream, Slave(0)),
             };
-            Ok(Open { context, beside: Beside::Tcp(beside.into()), passed_over })
+            Ok(Open { context, beside: Beside::Tcp(beside.into()), passed_over, heard })
         }
         Place::Serial(line) => {
-            let failed = |error: &io::Error| format!("cannot open {}: {error}", line.path);
+            let failed = |error: &io::Error| words::of_serial(error, &line.path);
             let port = serial(line).map_err(|error| failed(&error))?;
             let beside = port.try_clone().map_err(|error| failed(&error))?;
-            let context = rtu::attach_slave(port, Slave(0));
-            Ok(Open { context, beside: Beside::Serial(beside), passed_over: PassedOver::default() })
+            let heard = HeardBytes::default();
+            let context = rtu::attach_slave(Counted::of(port, heard.clone()), Slave(0));
+            Ok(Open { context, beside: Beside::Serial(beside), passed_over: PassedOver::default(), heard })
         }
     }
 }
@@ -311,53 +335,9 @@ fn serial(line: &SerialLine) -> io::Result<SerialPort> {
     Ok(port)
 }
 
-/// The device answers, and not under the id of the request.
-fn under_another_id(ForeignAnswer { came, asked }: ForeignAnswer) -> String {
-    format!(
-        "the device answers under another transaction id than the request's ({came} in place of {asked}); if it always does, set \
-         `{IGNORE_IDS}` to true in protocol.configData"
-    )
-}
-
-/// The answer is not to what was asked.
-fn out_of_step(error: &ProtocolError) -> String {
-    match error {
-        ProtocolError::HeaderMismatch { .. } => {
-            "the device answers another request, or for another unit; look whether unit and framing are the device's".to_owned()
-        }
-        ProtocolError::FunctionCodeMismatch { request, .. } => {
-            format!("the device's answer is to another function than {}, which was asked for", request.value())
-        }
-    }
-}
-
-/// What went wrong, for a person. Where nobody acknowledges what was sent, the kernel's word is that of TCP's user timeout, or
-/// that of a queue that has waited in vain: both say that the device is silent.
-pub(crate) fn words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            "timed out: nothing answers there; look whether the device has power and its network".to_owned()
-        }
-        // The library's word for an end of the stream is whatever the last error was.
-        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
-            "the device has closed the connection".to_owned()
-        }
-        _ if error.raw_os_error() == Some(0) => "the device has closed the connection".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_silent_device_timed_out_whatever_the_kernel_calls_it() {
-        for kernels in [11, 110] {
-            let reason = words(&io::Error::from_raw_os_error(kernels));
-            assert!(reason.starts_with("timed out") && !reason.contains("os error"), "{reason}");
-        }
-    }
 
     #[tokio::test]
     async fn a_name_that_is_not_found_is_no_device_without_power() {

@@ -162,7 +162,10 @@ impl ModbusSession {
         if is_right {
             Ok(words)
         } else {
-            Err(Fault::Device(format!("{} values came instead of {count}", words.len())))
+            Err(Fault::Device(format!(
+                "{} values came instead of the {count} from {offset} on; ask for fewer at once (`maxRegisters`, `maxBits`), or correct `limit`",
+                words.len()
+            )))
         }
     }
 

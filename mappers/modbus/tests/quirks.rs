@@ -410,3 +410,61 @@ async fn no_value_is_told_as_such() {
     edgecore.until_value("tank", "level", "6").await;
     mapper.stop().await;
 }
+
+#[tokio::test]
+async fn an_exception_is_told_with_its_code_its_place_and_what_to_look_at_known_or_not() {
+    let quirky = Quirky::start(Quirks::default()).await;
+    let mut one = session(&quirky, &[("slaveID", Scalar::Int(3))]).await;
+    for (exception, words) in [
+        (0, "exception 0 (which Modbus does not know) of unit 3 at reading holding register 40: "),
+        (99, "exception 99 (which Modbus does not know) of unit 3 at reading holding register 40: "),
+        (
+            2,
+            "exception 2 (illegal data address) of unit 3 at reading holding register 40: the device has nothing there",
+        ),
+    ] {
+        quirky.change(|quirks| quirks.refuses_with = Some(exception));
+        let Err(Fault::Device(said)) = one.read(&word(40)).await else { panic!("exception {exception}") };
+        assert!(said.starts_with(words), "{said}");
+    }
+    let Err(Fault::Device(said)) = one.write(&word(40), &Value::Int(7)).await else { panic!("written") };
+    assert!(said.starts_with("exception 2 (") && said.contains("at writing holding register 40: "), "{said}");
+}
+
+#[tokio::test]
+async fn a_device_that_closes_the_connection_at_once_says_so_in_words() {
+    for mode in ["TCP", "RTUoverTCP"] {
+        let quirky = Quirky::start(Quirks { closes_at_once: true, ..Quirks::default() }).await;
+        let mut one = session(&quirky, &[("communicateMode", Scalar::Text(mode.to_owned()))]).await;
+        for _ in 0..3 {
+            let Err(Fault::Silent(said)) = one.read(&word(0)).await else { panic!("{mode}: read") };
+            assert!(
+                said.starts_with("the device has closed the connection; many take one client"),
+                "{mode}: {said}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_comes_and_is_no_answer_is_not_told_as_silence() {
+    let rtu = Quirks { is_rtu: true, spoils_the_end: true, ..Quirks::default() };
+    let http = Quirks { says: Some(b"HTTP/1.1 400 Bad Request\r\n\r\n"), ..Quirks::default() };
+    for (quirks, mode, came, words) in [
+        (rtu, "RTUoverTCP", "7 bytes came", "unit 1 with a right checksum; look whether"),
+        (http, "TCP", "28 bytes came", "no whole answer of Modbus TCP; look whether another service"),
+    ] {
+        let quirky = Quirky::start(quirks).await;
+        let settings = [
+            ("communicateMode", Scalar::Text(mode.to_owned())),
+            ("timeoutMs", Scalar::Int(300)),
+            ("retries", Scalar::Int(0)),
+        ];
+        let mut one = session(&quirky, &settings).await;
+        let Err(Fault::Silent(said)) = one.read(&word(0)).await else { panic!("{mode}: read") };
+        assert!(said.starts_with(came) && said.contains(words), "{mode}: {said}");
+        // It is a device as any other as soon as it says what it should.
+        quirky.change(|quirks| (quirks.spoils_the_end, quirks.says) = (false, None));
+        assert_eq!(one.read(&word(0)).await, Ok(Value::Int(0)), "{mode}");
+    }
+}

@@ -297,6 +297,13 @@ fn words(error: &io::Error) -> String {
         io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
             "the PLC has closed the connection".to_owned()
         }
-        _ => error.to_string(),
+        io::ErrorKind::ConnectionRefused => {
+            "connection refused: nothing listens there; look at the address and the port, and whether the PLC lets others in (PUT/GET)"
+                .to_owned()
+        }
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "no way leads there; look at the address, and at the network and routes of the node".to_owned()
+        }
+        _ => format!("{error}; look at the network of the node"),
     }
 }

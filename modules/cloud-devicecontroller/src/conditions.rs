@@ -18,7 +18,8 @@ pub(crate) const SERVED: &str = "Served";
 pub(crate) const REACHABLE: &str = "Reachable";
 
 /// In which order a person mends them: what is written, the node, the mapper, what the device or a rule was to do, and what only follows.
-const ORDER: [&str; 6] = [VALID, REACHABLE, SERVED, "DesiredApplied", RULES_APPLIED, "Reporting"];
+const ORDER: [&str; 7] =
+    [VALID, REACHABLE, SERVED, "DesiredApplied", RULES_APPLIED, "MessagesTaken", "Reporting"];
 
 /// How soon a condition is to be mended: the lower, the sooner. One that is not known comes last.
 pub(crate) fn rank(condition: &Value) -> usize {

@@ -187,6 +187,8 @@ fn of_properties(device: &Device, model: Option<&DeviceModel>, faults: &mut Vec<
                 let refused = desired.map(|value| modelled.check_desired(value));
                 if let Some(Err(reason)) = refused {
                     faults.push(format!("property `{name}` {reason}: it is not written"));
+                } else if let Err(reason) = modelled.check_limits() {
+                    faults.push(format!("property `{name}` {reason}"));
                 }
             }
         }
@@ -227,6 +229,7 @@ mod tests {
         json!({ "metadata": { "name": "m" }, "spec": { "protocol": "modbus", "properties": [
             { "name": "valve", "type": "INT", "accessMode": "ReadWrite", "minimum": "1", "maximum": "100" },
             { "name": "heat", "type": "FLOAT", "accessMode": "ReadOnly" },
+            { "name": "reach", "type": "FLOAT", "accessMode": "ReadOnly", "maximum": "1e39" },
             { "name": "relay", "type": "BOOLEAN", "accessMode": "ReadWrite" } ] } })
     }
 
@@ -266,6 +269,7 @@ mod tests {
             (property(json!({ "name": "heat", "collectCycle": -1 })), "`heat`: collectCycle is -1"),
             (property(json!({ "name": "heat", "reportCycle": i64::MAX })), "at most 9223372036854;"),
             (json!({ "stateReport": { "reportCycle": -5 } }), "stateReport.reportCycle is -5"),
+            (property(json!({ "name": "reach" })), "the maximum `1e39` in its model, which is beyond FLOAT"),
             (property(json!({ "name": "speed" })), "the model `m` has none of that name"),
             (property(json!({ "name": "a b" })), "no name of a property"),
             (json!({ "properties": [{ "name": "heat" }, { "name": "heat" }] }), "there twice"),

@@ -120,14 +120,26 @@ mod tests {
 
     #[test]
     fn what_a_person_has_to_mend_comes_first_and_a_triggered_rule_is_no_problem() {
-        let all = ["Reporting", "RulesQuiet", "DesiredApplied", "Served", "Later", "Reachable", "Valid"];
+        let all = [
+            "Reporting",
+            "MessagesTaken",
+            "RulesQuiet",
+            "DesiredApplied",
+            "Served",
+            "Later",
+            "Reachable",
+            "Valid",
+        ];
         let all = all.map(|kind| json!({ "type": kind, "message": kind }));
         let mut status = json!({ "extensions": { "conditions": all } });
         assert!(take(&mut status) && !take(&mut status));
         let said = &status["extensions"]["summary"];
-        assert_eq!(said["problem"], "Valid; Reachable; Served; DesiredApplied; Reporting; Later");
+        assert_eq!(
+            said["problem"],
+            "Valid; Reachable; Served; DesiredApplied; MessagesTaken; Reporting; Later"
+        );
         assert_eq!(said["rules"], "RulesQuiet");
-        assert_eq!(status["extensions"]["conditions"].as_array().unwrap().len(), 7, "all of them stay");
+        assert_eq!(status["extensions"]["conditions"].as_array().unwrap().len(), 8, "all of them stay");
         status["extensions"]["conditions"] = json!([]);
         assert!(take(&mut status) && !take(&mut status));
         assert_eq!(status["extensions"]["summary"]["rules"], "", "a merge patch has to carry it");

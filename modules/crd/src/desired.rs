@@ -44,6 +44,12 @@ impl Number {
         }
     }
 
+    /// Whether 32 bits do not reach it.
+    #[allow(clippy::cast_possible_truncation)]
+    fn is_beyond_float(self) -> bool {
+        !(self.real() as f32).is_finite()
+    }
+
     fn compare(self, other: Number) -> Option<Ordering> {
         match (self, other) {
             (Number::Whole(one), Number::Whole(another)) => Some(one.cmp(&another)),
@@ -53,6 +59,29 @@ impl Number {
 }
 
 impl ModelProperty {
+    /// Whether `minimum` and `maximum` are limits of what the property can be.
+    ///
+    /// # Errors
+    /// Which is not, in words that follow the property's name.
+    pub fn check_limits(&self) -> Result<(), String> {
+        let has_limits =
+            matches!(self.value_type, Some(PropertyType::Int | PropertyType::Float | PropertyType::Double));
+        for (limit, what) in [(&self.minimum, "minimum"), (&self.maximum, "maximum")] {
+            let written = limit.as_deref().filter(|text| has_limits && !text.trim().is_empty());
+            let Some(text) = written else { continue };
+            let shown: String = text.chars().take(SHOWN).collect();
+            let Some(number) = Number::parse(text) else {
+                return Err(format!("has the {what} `{shown}` in its model, which is no number"));
+            };
+            if self.value_type == Some(PropertyType::Float) && number.is_beyond_float() {
+                return Err(format!(
+                    "has the {what} `{shown}` in its model, which is beyond FLOAT, of 32 bits: correct it, or let the model say DOUBLE"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the property may be set to `value`.
     ///
     /// # Errors
@@ -78,9 +107,7 @@ impl ModelProperty {
             Some(PropertyType::Float | PropertyType::Double) => {
                 let number =
                     Number::parse(value).ok_or_else(|| format!("is a number, and `{shown}` is none"))?;
-                #[allow(clippy::cast_possible_truncation)]
-                let is_beyond = !(number.real() as f32).is_finite();
-                if is_beyond && self.value_type == Some(PropertyType::Float) {
+                if number.is_beyond_float() && self.value_type == Some(PropertyType::Float) {
                     return Err(format!(
                         "is FLOAT, of 32 bits, and `{shown}` is beyond that: let its model say DOUBLE"
                     ));
@@ -94,14 +121,12 @@ impl ModelProperty {
             Some(PropertyType::String | PropertyType::Bytes | PropertyType::Stream) | None => None,
         };
         let Some(number) = number else { return Ok(()) };
+        self.check_limits()?;
         for (limit, what, wrong) in
             [(&self.minimum, "minimum", Ordering::Less), (&self.maximum, "maximum", Ordering::Greater)]
         {
             let Some(text) = limit.as_deref().filter(|text| !text.trim().is_empty()) else { continue };
-            let Some(limit) = Number::parse(text) else {
-                let text: String = text.chars().take(SHOWN).collect();
-                return Err(format!("has the {what} `{text}` in its model, which is no number"));
-            };
+            let Some(limit) = Number::parse(text) else { continue };
             if number.compare(limit) == Some(wrong) {
                 let side = if wrong == Ordering::Less { "below" } else { "above" };
                 return Err(format!("cannot be `{shown}`: that is {side} the {what}, {}", text.trim()));
@@ -168,6 +193,23 @@ mod tests {
         let read = ModelProperty { access_mode: Some(AccessMode::ReadOnly), ..valve };
         assert!(read.check_desired("20").unwrap_err().contains("ReadOnly"));
         assert_eq!(property(PropertyType::String, "1", "2").check_desired(" anything "), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_that_a_float_cannot_reach_is_named() {
+        for (minimum, maximum, what) in
+            [("1e39", "", "minimum"), ("", "1e39", "maximum"), ("", "-1e39", "maximum")]
+        {
+            let refused = property(PropertyType::Float, minimum, maximum).check_desired("1").unwrap_err();
+            assert!(
+                refused.contains(&format!("the {what} `")) && refused.contains("beyond FLOAT"),
+                "{refused}"
+            );
+            assert_eq!(property(PropertyType::Double, minimum, maximum).check_limits(), Ok(()));
+        }
+        assert_eq!(property(PropertyType::Float, "-3.4e38", "3.4e38").check_limits(), Ok(()));
+        assert_eq!(property(PropertyType::String, "low", "high").check_limits(), Ok(()), "texts have none");
+        assert!(property(PropertyType::Int, "", "high").check_limits().unwrap_err().contains("no number"));
     }
 
     #[test]

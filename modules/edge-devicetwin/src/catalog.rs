@@ -47,6 +47,12 @@ impl Catalog {
         self.devices.get(id)
     }
 
+    /// What a device's label `description` says of it (KubeEdge), for people; empty where it says nothing.
+    pub(crate) fn description_of(&self, id: &DeviceName) -> &str {
+        let labels = self.devices.get(id).and_then(|device| device.metadata.labels.as_ref());
+        labels.and_then(|labels| labels.get("description")).map_or("", String::as_str)
+    }
+
     pub(crate) fn devices(&self) -> impl Iterator<Item = (&DeviceName, &Device)> {
         self.devices.iter()
     }

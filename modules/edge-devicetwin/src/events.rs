@@ -24,6 +24,8 @@ pub(crate) enum Event<'a> {
     PushFailed { protocol: &'a str, mapper: &'a str, reason: &'a str },
     /// What a mapper has was not kept: after a restart it hears more than it has to.
     PushNotKept { protocol: &'a str, reason: &'a str },
+    /// A property that neither a device nor its model has, and that was wrong: nobody tells of it any more.
+    StrangerForgotten { device: &'a DeviceName, property: &'a str },
     /// Nothing more is heard of a device.
     FellSilent { device: &'a DeviceName, properties: usize, state: bool },
     /// A method of a device was called, or was not.
@@ -56,6 +58,7 @@ impl Event<'_> {
             Event::MapperReplaced { .. } => "devicetwin_mapper_replaced",
             Event::PushFailed { .. } => "devicetwin_push_failed",
             Event::PushNotKept { .. } => "devicetwin_push_not_kept",
+            Event::StrangerForgotten { .. } => "devicetwin_stranger_forgotten",
             Event::FellSilent { .. } => "devicetwin_fell_silent",
             Event::MethodCalled { .. } => "devicetwin_method_called",
             Event::StateRefused { .. } => "devicetwin_state_refused",
@@ -96,6 +99,9 @@ impl Event<'_> {
             }
             Event::PushNotKept { protocol, reason } => {
                 tracing::warn!(protocol, reason, "what the mapper has was not kept");
+            }
+            Event::StrangerForgotten { device, property } => {
+                tracing::info!(%device, property, "a property that nobody has is told of no more, and is forgotten");
             }
             Event::FellSilent { device, properties, state } => {
                 tracing::info!(%device, properties, state, "nothing more is heard of a device");

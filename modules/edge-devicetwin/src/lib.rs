@@ -47,6 +47,8 @@ mod plan;
 mod procfs;
 mod push;
 mod quota;
+mod refused_message;
+mod request;
 mod rule_table;
 mod server;
 mod silence;

@@ -14,7 +14,7 @@ use unixgrpc::{Bounds, Calls};
 
 use crate::connections::{Connection, in_turn};
 use crate::device_manager_service::Manager;
-use crate::payload::PAYLOAD_MAX;
+use crate::request::PAYLOAD_MAX;
 
 /// 10 s for all of a call, from its head on: a message that comes in drops does not hold its caller's turn for ever.
 const WHOLE_CALL_WITHIN: Duration = Duration::from_secs(10);

@@ -12,6 +12,7 @@ use crate::calls::Calls;
 use crate::catalog::Catalog;
 use crate::plan;
 use crate::plan::TwinChange;
+use crate::refused_message::RefusedMessage;
 use crate::store;
 use crate::twin::{State, Twin};
 
@@ -21,6 +22,9 @@ const REFRESH: Duration = Duration::from_secs(60);
 /// 500 ms between two reports on the same twin, or on the same state, in the long run: what `kubectl` shows of a device that says
 /// something all the time is younger than a second. What changes faster reaches the cloud with its newest value.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// A value that stays as it is is published again when this many fourths of its cycle have passed: a mapper that reports once in a
+/// cycle is heard each time, however its clock ticks.
+const FOURTHS_OF_A_CYCLE: u32 = 3;
 /// 100 ms between looks at the reports that wait: so much later than they might they go.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// 4 reports on the same at once.
@@ -78,6 +82,10 @@ pub(crate) struct Member {
     pub(crate) calls_untold: bool,
     /// When the cloud was last told of them.
     pub(crate) calls_told: Option<Moment>,
+    /// The last message about it that was not taken, and of which no property shows that.
+    pub(crate) refused_message: Option<RefusedMessage>,
+    /// When each property was last published as one that stays as it is, or has changed.
+    published: BTreeMap<String, Moment>,
 }
 
 impl Member {
@@ -100,6 +108,8 @@ impl Member {
             calls: Calls::default(),
             calls_untold: false,
             calls_told: None,
+            refused_message: None,
+            published: BTreeMap::new(),
         }
     }
 
@@ -156,6 +166,35 @@ impl Member {
     /// Whether anything waits to be reported.
     pub(crate) fn waits(&self) -> bool {
         self.state.unreported || self.twins.values().any(|twin| twin.unreported)
+    }
+
+    /// Those of the changes that MQTT clients hear of now: what is news, and what is none once in its cycle.
+    pub(crate) fn to_publish(
+        &mut self,
+        changes: &[TwinChange],
+        news: &[TwinChange],
+        cycle: impl Fn(&str) -> Duration,
+        now: Moment,
+    ) -> Vec<TwinChange> {
+        let is_news = |property: &str| news.iter().any(|change| change.property == property);
+        let is_due = |property: &str| {
+            let before = self.published.get(property);
+            let pause = || cycle(property) / 4 * FOURTHS_OF_A_CYCLE;
+            before.is_none_or(|before| now.since(*before) >= pause())
+        };
+        let due = changes.iter().filter(|change| is_news(&change.property) || is_due(&change.property));
+        let due: Vec<TwinChange> = due.cloned().collect();
+        self.published.extend(due.iter().map(|change| (change.property.clone(), now)));
+        due
+    }
+
+    /// Forgets a property.
+    pub(crate) fn forget(&mut self, property: &str) {
+        self.twins.remove(property);
+        self.saved.remove(property);
+        self.report_rates.remove(property);
+        self.heard.remove(property);
+        self.published.remove(property);
     }
 
     /// Takes over what was reported after it had waited.
@@ -268,6 +307,33 @@ mod tests {
         assert!(
             !member("online", Some("opcua"), None) && !member("online", None, Some(StateSpeaker::Mapper))
         );
+    }
+
+    #[test]
+    fn what_stays_as_it_is_is_published_once_in_its_cycle() {
+        let mut member = Member::new(State::unknown("u"), BTreeMap::new(), Moment::default());
+        let change = |name: &str| TwinChange {
+            property: name.to_owned(),
+            before: Some(Twin::new("int")),
+            after: Twin::new("int"),
+        };
+        let all = [change("slow"), change("fast")];
+        let cycle = |name: &str| Duration::from_millis(if name == "slow" { 10_000 } else { 1000 });
+        let mut heard = [0, 0];
+        // Reported each 980 ms, for 98 s.
+        for at in 0..100 {
+            let news = if at == 0 { &all[..] } else { &[] };
+            let now = Moment(Duration::from_millis(at * 980));
+            for change in member.to_publish(&all, news, cycle, now) {
+                heard[usize::from(change.property == "fast")] += 1;
+            }
+        }
+        assert_eq!(heard, [13, 100]);
+        // What is news goes at once, whatever was before.
+        let now = Moment(Duration::from_millis(99 * 980 + 1));
+        assert_eq!(member.to_publish(&all, &all[..1], cycle, now).len(), 1);
+        member.forget("slow");
+        assert_eq!(member.to_publish(&all[..1], &[], cycle, now).len(), 1, "it begins anew");
     }
 
     #[test]

@@ -1,20 +1,14 @@
-//! What travels as JSON on the topics of the twins.
+//! What is said as JSON on the topics of the twins.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use contract::ids::DeviceName;
 use contract::{CallOutcome, CallState};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::plan::{Code, PropertyUpdate, PropertyValues, Refused, TwinChange, is_online};
+use crate::plan::{Refused, TwinChange, is_online};
 use crate::twin::{Side, State, Twin};
-
-/// 256 KiB: more than a thousand twins with long values.
-pub(crate) const PAYLOAD_MAX: usize = 256 << 10;
-/// 256 characters: room for any id that people make.
-const EVENT_ID_MAX: usize = 256;
 
 /// What every message has.
 #[derive(Debug, Clone)]
@@ -23,139 +17,6 @@ pub(crate) struct Base {
     pub(crate) event_id: String,
     /// Milliseconds since 1970.
     pub(crate) timestamp: i64,
-}
-
-/// `twin/update`.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct UpdateRequest {
-    #[serde(default)]
-    pub(crate) event_id: String,
-    twin: BTreeMap<String, Option<PropertyRequest>>,
-}
-
-/// One property of a `twin/update`; null deletes it.
-#[derive(Debug, Default, Deserialize)]
-struct PropertyRequest {
-    expected: Option<ValueRequest>,
-    actual: Option<ValueRequest>,
-    optional: Option<bool>,
-    metadata: Option<TypeRequest>,
-}
-
-/// One side of a property.
-#[derive(Debug, Default, Deserialize)]
-struct ValueRequest {
-    value: Option<String>,
-}
-
-/// The type that a client gives to a property; `deleted` deletes it.
-#[derive(Debug, Default, Deserialize)]
-struct TypeRequest {
-    #[serde(rename = "type")]
-    value_type: Option<String>,
-}
-
-impl UpdateRequest {
-    /// Whether it says what anything is.
-    pub(crate) fn says_actual(&self) -> bool {
-        self.twin.values().flatten().any(|property| property.actual.is_some())
-    }
-
-    /// What it wants of each property.
-    ///
-    /// # Errors
-    /// A side that has no value.
-    pub(crate) fn updates(self) -> Result<BTreeMap<String, PropertyUpdate>, Refused> {
-        let update = |(property, request): (String, Option<PropertyRequest>)| {
-            let update = request.map_or(Ok(PropertyUpdate::Delete), |request| request.update(&property))?;
-            Ok((property, update))
-        };
-        self.twin.into_iter().map(update).collect()
-    }
-}
-
-impl PropertyRequest {
-    fn update(self, property: &str) -> Result<PropertyUpdate, Refused> {
-        let value_type = self.metadata.and_then(|metadata| metadata.value_type);
-        if value_type.as_deref() == Some("deleted") {
-            return Ok(PropertyUpdate::Delete);
-        }
-        let value = |side: Option<ValueRequest>| match side {
-            None => Ok(None),
-            Some(ValueRequest { value: Some(value) }) => Ok(Some(value)),
-            Some(ValueRequest { value: None }) => {
-                let name: String = property.chars().take(64).collect();
-                Err(Refused::new(Code::BadRequest, format!("a side of `{name}` has no value")))
-            }
-        };
-        let (expected, actual) = (value(self.expected)?, value(self.actual)?);
-        Ok(PropertyUpdate::Set(PropertyValues { expected, actual, optional: self.optional, value_type }))
-    }
-}
-
-/// `twin/get` and `membership/get`.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct GetRequest {
-    #[serde(default)]
-    pub(crate) event_id: String,
-}
-
-/// `state/update`.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct StateRequest {
-    pub(crate) state: String,
-}
-
-/// A request with an id to echo.
-pub(crate) trait Request: serde::de::DeserializeOwned {
-    /// The id.
-    fn event_id(&self) -> &str;
-}
-
-impl Request for UpdateRequest {
-    fn event_id(&self) -> &str {
-        &self.event_id
-    }
-}
-
-impl Request for GetRequest {
-    fn event_id(&self) -> &str {
-        &self.event_id
-    }
-}
-
-impl Request for StateRequest {
-    fn event_id(&self) -> &'static str {
-        ""
-    }
-}
-
-/// Reads a request.
-///
-/// # Errors
-/// What is wrong with it, for whoever sent it.
-pub(crate) fn read<T: Request>(payload: &[u8]) -> Result<T, Refused> {
-    if payload.len() > PAYLOAD_MAX {
-        return Err(Refused::new(Code::BadRequest, "the payload has more than 256 KiB"));
-    }
-    let request: T = serde_json::from_slice(payload)
-        .map_err(|error| Refused::new(Code::BadRequest, format!("the payload is not understood: {error}")))?;
-    if request.event_id().chars().count() > EVENT_ID_MAX {
-        return Err(Refused::new(Code::BadRequest, "event_id has more than 256 characters"));
-    }
-    Ok(request)
-}
-
-/// The id of a request that is refused as a whole, where that can be read; else none, as with KubeEdge.
-pub(crate) fn event_id(payload: &[u8]) -> String {
-    /// All that it takes of a request.
-    #[derive(Deserialize)]
-    struct Head {
-        event_id: String,
-    }
-    let head = payload.get(..payload.len().min(PAYLOAD_MAX)).map(serde_json::from_slice::<Head>);
-    let id = head.and_then(Result::ok).map(|head| head.event_id);
-    id.filter(|id| id.chars().count() <= EVENT_ID_MAX).unwrap_or_default()
 }
 
 fn bytes(value: &Value) -> Bytes {
@@ -193,10 +54,37 @@ fn living(twins: &BTreeMap<String, Twin>) -> Map<String, Value> {
     twins.iter().filter(|(_, twin)| !twin.deleted).map(|(name, twin)| (name.clone(), as_json(twin))).collect()
 }
 
-/// `twin/update/result` of an update that was taken.
+/// A change as a client's answer has it: of a property that was there those sides alone that were told, as with KubeEdge: who finds
+/// `expected` there has just been told that something else is wanted.
+fn told(change: &TwinChange) -> Value {
+    let mut value = as_json(&change.after);
+    let (Some(before), Value::Object(twin)) =
+        (change.before.as_ref().filter(|twin| !twin.deleted), &mut value)
+    else {
+        return value;
+    };
+    if before.expected_version == change.after.expected_version {
+        twin.remove("expected");
+    }
+    if before.actual_version == change.after.actual_version {
+        twin.remove("actual");
+    }
+    value
+}
+
+/// `twin/update/result` of a client's update that was taken.
 pub(crate) fn update_result(base: &Base, changes: &[TwinChange]) -> Bytes {
+    result(base, changes, told)
+}
+
+/// `twin/update/result` of what a mapper has reported, which always tells both sides.
+pub(crate) fn report_result(base: &Base, changes: &[TwinChange]) -> Bytes {
+    result(base, changes, |change| as_json(&change.after))
+}
+
+fn result(base: &Base, changes: &[TwinChange], of: impl Fn(&TwinChange) -> Value) -> Bytes {
     let twin: Map<String, Value> =
-        changes.iter().map(|change| (change.property.clone(), as_json(&change.after))).collect();
+        changes.iter().map(|change| (change.property.clone(), of(change))).collect();
     bytes(&json!({ "event_id": base.event_id, "timestamp": base.timestamp, "twin": twin }))
 }
 
@@ -288,15 +176,21 @@ pub(crate) fn members<'a>(base: &Base, members: impl Iterator<Item = Listed<'a>>
     bytes(&json!({ "event_id": base.event_id, "timestamp": base.timestamp, "devices": devices }))
 }
 
-/// `membership/updated`. A side without devices is null, as KubeEdge writes it.
-pub(crate) fn membership_updated(base: &Base, added: &[DeviceName], removed: &[DeviceName]) -> Bytes {
-    let list = |ids: &[DeviceName]| match ids {
-        [] => Value::Null,
-        ids => ids.iter().map(|id| json!({ "id": id.to_string(), "name": id.name })).collect(),
+/// `membership/updated`; those that were added with their descriptions. A side without devices is null, as KubeEdge writes it.
+pub(crate) fn membership_updated(base: &Base, added: &[(DeviceName, &str)], removed: &[DeviceName]) -> Bytes {
+    let named = |id: &DeviceName| json!({ "id": id.to_string(), "name": id.name });
+    let described = |(id, description): &(DeviceName, &str)| {
+        let mut device = named(id);
+        if !description.is_empty() {
+            device["description"] = json!(description);
+        }
+        device
     };
+    let list = |devices: Vec<Value>| if devices.is_empty() { Value::Null } else { Value::Array(devices) };
     bytes(&json!({
         "event_id": base.event_id, "timestamp": base.timestamp,
-        "added_devices": list(added), "removed_devices": list(removed),
+        "added_devices": list(added.iter().map(described).collect()),
+        "removed_devices": list(removed.iter().map(named).collect()),
     }))
 }
 
@@ -305,32 +199,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_that_is_refused_keeps_the_id_that_can_be_read() {
-        assert_eq!(event_id(br#"{"event_id":"e7","twin":{"a":{"actual":{"value":7}}}}"#), "e7");
-        for none in [&br#"{"event_id":7}"#[..], b"{", b"{}", b"[]"] {
-            assert_eq!(event_id(none), "");
-        }
-        assert_eq!(event_id(format!(r#"{{"event_id":"{}"}}"#, "x".repeat(257)).as_bytes()), "");
-    }
-
-    #[test]
-    fn an_update_says_what_it_wants_of_each_property() {
-        let read = |text: &str| read::<UpdateRequest>(text.as_bytes()).and_then(UpdateRequest::updates);
-        let all = read(
-            r#"{"twin":{"a":null,"b":{"metadata":{"type":"deleted"},"actual":{}},
-            "c":{"expected":{"value":"1"},"optional":false,"metadata":{"type":"int"}}}}"#,
-        );
-        let set = PropertyValues {
-            expected: Some("1".into()),
-            actual: None,
-            optional: Some(false),
-            value_type: Some("int".into()),
+    fn an_answer_has_the_sides_that_were_told_and_a_new_property_all_of_it() {
+        let base = Base { event_id: "e".to_owned(), timestamp: 9 };
+        let value = |value: &str| Some(Side { value: value.to_owned(), timestamp: 1 });
+        let before = Twin { expected: value("on"), actual: value("off"), ..Twin::new("string") };
+        let mut after = Twin { actual: value("on"), ..before.clone() };
+        after.actual_version.edge += 1;
+        let change = |before: Option<&Twin>, after: &Twin| {
+            [TwinChange { property: "led".to_owned(), before: before.cloned(), after: after.clone() }]
         };
-        let expected =
-            [("a", PropertyUpdate::Delete), ("b", PropertyUpdate::Delete), ("c", PropertyUpdate::Set(set))];
-        assert_eq!(all, Ok(expected.map(|(name, update)| (name.to_owned(), update)).into()));
-        for text in [r#"{"twin":{"a":{"actual":{}}}}"#, r#"{"twin":{"a":{"expected":{"value":null}}}}"#] {
-            assert_eq!(read(text).unwrap_err().code, Code::BadRequest, "{text}");
-        }
+        let keys = |payload: Bytes| -> Vec<String> {
+            let json: Value = serde_json::from_slice(&payload).unwrap();
+            json["twin"]["led"].as_object().unwrap().keys().cloned().collect()
+        };
+        let answer = |before, after: &Twin| keys(update_result(&base, &change(before, after)));
+        assert_eq!(answer(Some(&before), &after), ["actual", "metadata", "optional"]);
+        let all = ["actual", "expected", "metadata", "optional"];
+        assert_eq!(answer(None, &after), all);
+        assert_eq!(answer(Some(&Twin { deleted: true, ..before.clone() }), &after), all);
+        assert_eq!(keys(report_result(&base, &change(Some(&before), &after))), all);
+        let gone = Twin { deleted: true, ..after };
+        let json: Value =
+            serde_json::from_slice(&update_result(&base, &change(Some(&before), &gone))).unwrap();
+        assert_eq!(json["twin"], json!({ "led": null }));
     }
 }

@@ -14,12 +14,14 @@ use crate::twin::{Side, Twin};
 
 pub(crate) use desire::{desire, named_by, types};
 use observe::untaken;
-pub(crate) use observe::{Modelled, Observation, RefusedValue, observe};
+pub(crate) use observe::{Modelled, Observation, RefusedValue, observe, sentence};
 
 /// 128 characters of a property's name (KubeEdge).
 const NAME_MAX: usize = 128;
 /// 512 characters of a value over MQTT (KubeEdge).
 const MQTT_VALUE_MAX: usize = 512;
+/// 16 properties of a refused message are looked at, each by itself.
+const CULPRITS_MAX: usize = 16;
 /// The type of a property that nobody gave one.
 const TEXT: &str = "string";
 
@@ -90,6 +92,40 @@ pub(crate) struct PropertyValues {
     pub(crate) optional: Option<bool>,
     /// The type of its values.
     pub(crate) value_type: Option<String>,
+}
+
+/// What cannot be taken of a property, whatever the property is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Malformed {
+    /// What it is, where it is and how to write it.
+    pub(crate) reason: String,
+    /// It was meant to be what the property is.
+    pub(crate) is_of_actual: bool,
+}
+
+/// What a client's message wants of a device's properties.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// What could be read.
+    pub(crate) updates: BTreeMap<String, PropertyUpdate>,
+    /// What could not.
+    pub(crate) malformed: BTreeMap<String, Malformed>,
+}
+
+impl Wanted {
+    /// Nothing of it is taken when one part cannot be read.
+    ///
+    /// # Errors
+    /// What cannot.
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        let first = self.malformed.values().next();
+        first.map_or(Ok(()), |malformed| Err(bad(malformed.reason.clone())))
+    }
+
+    /// The properties that it names.
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        self.updates.keys().chain(self.malformed.keys()).cloned().collect()
+    }
 }
 
 /// What one property was and becomes.
@@ -176,7 +212,11 @@ pub(crate) fn update(
                     .map_err(bad)?;
                 change(property, before, values, types.get(property.as_str()).copied(), now)?
             }
-            PropertyUpdate::Delete => delete(property, before)?,
+            // What is not there is gone (KubeEdge).
+            PropertyUpdate::Delete => match before.filter(|twin| !twin.deleted) {
+                Some(living) => delete(living),
+                None => continue,
+            },
         };
         changes.push(TwinChange { property: property.clone(), before: before.cloned(), after });
     }
@@ -184,24 +224,51 @@ pub(crate) fn update(
     Ok(changes)
 }
 
+/// Which of a refused message's properties it was refused for, each with its reason; `None` of a message that names too many to look at each.
+pub(crate) fn culprits(
+    held: &BTreeMap<String, Twin>,
+    wanted: &Wanted,
+    model: Option<&DeviceModel>,
+    now: i64,
+) -> Option<BTreeMap<String, String>> {
+    if wanted.updates.len() + wanted.malformed.len() > CULPRITS_MAX {
+        return None;
+    }
+    let malformed = wanted.malformed.iter().map(|(property, malformed)| (property, malformed.reason.clone()));
+    let refused = wanted.updates.iter().filter_map(|(property, wanted)| {
+        let alone = BTreeMap::from([(property.clone(), wanted.clone())]);
+        Some((property, update(held, &alone, model, now).err()?.reason))
+    });
+    let all = malformed.chain(refused).filter(|(property, _)| property.len() <= NAME_MAX);
+    Some(all.map(|(property, reason)| (property.clone(), reason)).collect())
+}
+
 /// What an update that is refused says of the device all the same: of which properties it tells a value that cannot be taken. What they
 /// were holds no more. A property that is not there, and that the device and its model do not name, is nobody's.
 pub(crate) fn refused_values(
     held: &BTreeMap<String, Twin>,
-    updates: &BTreeMap<String, PropertyUpdate>,
+    wanted: &Wanted,
     modelled: &Modelled<'_>,
     now: i64,
 ) -> Observation {
     let mut observation = Observation::default();
-    for (property, update) in updates {
-        let PropertyUpdate::Set(PropertyValues { actual: Some(value), .. }) = update else { continue };
+    let told = wanted.updates.iter().filter_map(|(property, update)| match update {
+        PropertyUpdate::Set(PropertyValues { actual: Some(value), .. }) => Some((property, Ok(value))),
+        PropertyUpdate::Set(_) | PropertyUpdate::Delete => None,
+    });
+    let malformed = wanted.malformed.iter().filter(|(_, malformed)| malformed.is_of_actual);
+    for (property, value) in told.chain(malformed.map(|(property, malformed)| (property, Err(malformed)))) {
         let before = held.get(property);
         let is_there = before.is_some_and(|twin| !twin.deleted) || modelled.names(property);
         if !is_there || check_name(property).is_err() {
             continue;
         }
         let mut after = begin(before, modelled.types.get(property.as_str()).copied());
-        let Err(reason) = check_value(property, value, &after.value_type) else { continue };
+        let reason = match value {
+            Ok(value) => check_value(property, value, &after.value_type).err(),
+            Err(malformed) => Some(malformed.reason.clone()),
+        };
+        let Some(reason) = reason else { continue };
         let error = Some(untaken(&reason));
         let is_new = before.is_none_or(|twin| twin.deleted || twin.actual_error != error);
         after.actual = Some(Side { value: String::new(), timestamp: now });
@@ -244,17 +311,15 @@ fn check_room(held: &BTreeMap<String, Twin>, changes: &[TwinChange]) -> Result<(
     Ok(())
 }
 
-fn delete(property: &str, before: Option<&Twin>) -> Result<Twin, Refused> {
-    let Some(before) = before.filter(|twin| !twin.deleted) else {
-        return Err(bad(format!("there is no property `{property}` to delete")));
-    };
-    if !before.optional {
-        return Err(bad(format!("property `{property}` is not optional and cannot be deleted")));
+/// One that is not optional stays as it is (KubeEdge).
+fn delete(living: &Twin) -> Twin {
+    if !living.optional {
+        return living.clone();
     }
-    let mut after = gone(before);
+    let mut after = gone(living);
     after.expected_version.edge += 1;
     after.actual_version.edge += 1;
-    Ok(after)
+    after
 }
 
 /// What is left of a twin that goes: its versions, and what the cloud wanted.

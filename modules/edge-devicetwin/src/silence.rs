@@ -21,6 +21,15 @@ const CYCLE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// 1.5 s: a shorter silence is a machine under load.
 const SILENCE_MIN: Duration = Duration::from_millis(1500);
+/// 60 s: a property that nobody has, and with which something is wrong, is forgotten when nothing is heard of it for so long, or for two
+/// of its device's longest cycles.
+const STRANGERS_MIN: Duration = Duration::from_secs(60);
+
+/// How long nothing may be heard of a property that nobody has. `cycles`: of those that the device has.
+pub(crate) fn of_strangers(cycles: impl Iterator<Item = Duration>) -> Duration {
+    cycles.max().unwrap_or_default().saturating_mul(2).max(STRANGERS_MIN)
+}
+
 fn millis(given: Option<i64>) -> Option<Duration> {
     let given = u64::try_from(given?).ok().filter(|given| *given > 0)?;
     Some(Duration::from_millis(given).min(CYCLE_MAX))
@@ -133,6 +142,15 @@ mod tests {
             let device = of(report);
             assert_eq!((state_cycle(&device, true), state_cycle(&device, false)), (of_mapper, of_client));
         }
+    }
+
+    #[test]
+    fn a_stranger_may_be_silent_for_a_minute_or_as_long_as_the_others() {
+        let secs = Duration::from_secs;
+        for (cycles, allowed) in [(vec![], 60), (vec![1, 10], 60), (vec![1, 3600], 7200)] {
+            assert_eq!(of_strangers(cycles.into_iter().map(secs)), secs(allowed));
+        }
+        assert_eq!(of_strangers([CYCLE_MAX].into_iter()), CYCLE_MAX * 2);
     }
 
     #[test]

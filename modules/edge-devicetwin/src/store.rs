@@ -215,6 +215,11 @@ pub(crate) fn delete_mapper(protocol: &str) -> Write {
     Write::DeleteRows { table: Table::Mappers, key1: protocol.to_owned() }
 }
 
+/// Forgets one twin of a device, and where its versions were.
+pub(crate) fn delete_twin(id: &DeviceName, property: &str) -> Write {
+    Write::DeleteRow { table: Table::Twins, key1: id.to_string(), key2: property.to_owned() }
+}
+
 /// Forgets the twins of a device.
 pub(crate) fn delete_twins(id: &DeviceName) -> Write {
     Write::DeleteRows { table: Table::Twins, key1: id.to_string() }

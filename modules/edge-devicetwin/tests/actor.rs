@@ -191,8 +191,8 @@ fn members_come_with_the_cloud_and_go_with_their_twins() {
         let mut node = start(&folder, options());
         node.pump("").await;
         let updated = node.published("$hw/events/node/edge-1/membership/updated").await;
-        assert_eq!(updated["added_devices"], json!([{ "id": "default/pump", "name": "pump" }]));
-        assert_eq!(updated["removed_devices"], Value::Null);
+        let described = json!([{ "id": "default/pump", "name": "pump", "description": "a-pump" }]);
+        assert_eq!((&updated["added_devices"], &updated["removed_devices"]), (&described, &Value::Null));
         node.mqtt("$hw/events/device/default/pump/state/update", r#"{"state":"online"}"#).await.unwrap();
         let state = node.published("default/pump/state/update/result").await;
         assert_eq!((&state["device"]["name"], &state["device"]["state"]), (&json!("pump"), &json!("online")));

@@ -258,6 +258,11 @@ fn a_device_reports_and_is_told_what_is_desired() {
         assert_eq!(on(&got, "twin/update/result")["twin"], json!({ "led": null }));
         assert_eq!(on(&got, "twin/update/document")["twin"]["led"]["current"], Value::Null);
 
+        // Of what is not there nothing is to be deleted: no refusal, and no document.
+        let got =
+            app.ask(&format!("{DEVICE}/twin/update"), r#"{"event_id":"a5","twin":{"led":null}}"#, 1).await;
+        assert_eq!(on(&got, "twin/update/result")["twin"], json!({}));
+
         let got = app.ask(&format!("{DEVICE}/twin/get"), r#"{"event_id":"g1","timestamp":1}"#, 1).await;
         let twin = on(&got, "twin/get/result");
         assert_eq!((&twin["event_id"], keys(&twin["twin"])), (&json!("g1"), vec!["temperature"]));
@@ -287,7 +292,7 @@ fn what_is_refused_says_so_with_kubeedges_codes_and_is_acknowledged() {
                 400,
                 "e4",
             ),
-            (r#"{"event_id":"e5","twin":{"never":null}}"#, 400, "e5"),
+            (r#"{"event_id":"e5","twin":{"t":{"actual":{"value":7}}}}"#, 400, "e5"),
         ];
         for (payload, code, id) in cases {
             let got = app.ask(&update, payload, 1).await;

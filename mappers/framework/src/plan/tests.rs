@@ -158,6 +158,34 @@ fn limits_and_commands_may_be_in_the_visitors() {
 }
 
 #[test]
+fn a_limit_that_a_float_cannot_reach_is_refused_by_name() {
+    let mut seen = property("seen", "");
+    let max = [("slot", Scalar::Int(3)), ("max", Scalar::Float(1e39))];
+    seen.visitors.as_mut().unwrap().config_data = config(&max);
+    let (plan, _) = parsed(&device(vec![seen.clone()]));
+    let reason = &plan.refused[0].reason;
+    assert!(reason.contains("`max`") && reason.contains("`1e39` is beyond FLOAT, of 32 bits"), "{reason}");
+    // In the model it is no setting of the device: it is read all the same, and nothing is written.
+    let mut level = property("level", "7");
+    let mut models = model();
+    let modelled = &mut models.spec.as_mut().unwrap().properties[0];
+    (modelled.r#type, modelled.maximum) = ("FLOAT".to_owned(), "1e39".to_owned());
+    let parse =
+        |level: &DeviceProperty| parse_device(&TestProtocol, &device(vec![level.clone()]), Some(&models));
+    let parsed = parse(&level);
+    assert!(parsed.warnings[0].contains("the maximum `1e39` is beyond FLOAT"), "{:?}", parsed.warnings);
+    let plan = parsed.plan.unwrap();
+    assert!(
+        matches!(&plan.properties[0].desired, Desired::Invalid(reason) if reason.contains("beyond FLOAT"))
+    );
+    level.desired.as_mut().unwrap().value = "1e39".to_owned();
+    let desired = parse(&level).plan.unwrap().properties[0].desired.clone();
+    assert!(
+        matches!(&desired, Desired::Invalid(reason) if reason.starts_with("the value `1e39` is beyond FLOAT"))
+    );
+}
+
+#[test]
 fn a_method_is_a_command_and_nothing_else() {
     let with = |more: &[(&str, Scalar)]| {
         let mut level = property("level", "7");

@@ -7,6 +7,7 @@ use tokio::time::sleep;
 use tokio_modbus::{ExceptionCode, Request, Response};
 
 use crate::line::{Answer, Turn};
+use crate::words;
 
 /// A device that is busy (exception 6) is asked again after these.
 const BUSY: [Duration; 3] =
@@ -34,22 +35,23 @@ pub(super) async fn asked(
     request: &Request<'static>,
     is_repeatable: bool,
 ) -> Result<Response, Fault> {
-    answered(turn, request, is_repeatable).await?.map_err(refused)
+    let answer = answered(turn, request, is_repeatable).await?;
+    answer.map_err(|exception| refused(exception, request, turn.unit()))
 }
 
 /// Writes, and takes the device's word for it.
 pub(super) async fn sent(turn: &mut Turn<'_>, request: &Request<'static>) -> Result<(), Fault> {
     let answer = answered(turn, request, false).await?;
-    confirmed(request, answer)
+    confirmed(turn.unit(), request, answer)
 }
 
-pub(super) fn confirmed(request: &Request<'_>, answer: Answer) -> Result<(), Fault> {
+pub(super) fn confirmed(unit: u8, request: &Request<'_>, answer: Answer) -> Result<(), Fault> {
     match answer {
         Ok(answer) if confirms(request, &answer) => Ok(()),
         Ok(answer) => Err(stranger(&answer)),
         // Accepted, and it takes its time: it is read back later.
         Err(ExceptionCode::Acknowledge) => Ok(()),
-        Err(exception) => Err(refused(exception)),
+        Err(exception) => Err(refused(exception, request, unit)),
     }
 }
 
@@ -74,16 +76,20 @@ fn confirms(request: &Request<'_>, answer: &Response) -> bool {
 }
 
 pub(super) fn stranger(answer: &Response) -> Fault {
-    Fault::Device(format!("the answer (function {}) does not belong to the request", answer.function_code()))
+    Fault::Device(format!(
+        "the answer (function {}) does not belong to the request; look whether anybody else asks on this line, and at the device's version",
+        answer.function_code().value()
+    ))
 }
 
-fn refused(exception: ExceptionCode) -> Fault {
+fn refused(exception: ExceptionCode, request: &Request<'_>, unit: u8) -> Fault {
+    let said = words::exception(exception, request, unit);
     match exception {
         // A gateway that does not reach the device: this one is away, and nothing else is known.
         ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice => {
-            Fault::Silent(format!("the gateway says: {exception}"))
+            Fault::Silent(format!("the gateway says: {said}"))
         }
-        other => Fault::Device(other.to_string()),
+        _ => Fault::Device(said),
     }
 }
 
@@ -105,6 +111,7 @@ mod tests {
 
     #[test]
     fn a_gateway_without_its_device_is_a_silent_device() {
+        let refused = |exception| refused(exception, &Request::ReadCoils(0, 1), 1);
         assert!(matches!(refused(ExceptionCode::GatewayTargetDevice), Fault::Silent(_)));
         assert!(matches!(refused(ExceptionCode::IllegalDataAddress), Fault::Device(_)));
     }

@@ -96,7 +96,7 @@ impl ModbusSession {
                 }
                 Ok(())
             }
-            answer => confirmed(first, answer),
+            answer => confirmed(turn.unit(), first, answer),
         }
     }
 
@@ -118,7 +118,7 @@ impl ModbusSession {
                 Err(ExceptionCode::IllegalFunction) if visitor.write != WriteFunction::Mask => {
                     self.has_no_mask = true;
                 }
-                answer => return confirmed(&request, answer),
+                answer => return confirmed(turn.unit(), &request, answer),
             }
         }
         let there = register(turn, visitor.offset).await?;
@@ -135,10 +135,10 @@ async fn write_and_read(turn: &mut Turn<'_>, offset: u16, registers: Vec<u16>) -
     let request = Request::ReadWriteMultipleRegisters(offset, count, offset, registers.clone().into());
     match answered(turn, &request, false).await? {
         Ok(Response::ReadWriteMultipleRegisters(there)) if there == registers => Ok(()),
-        Ok(Response::ReadWriteMultipleRegisters(there)) => {
-            Err(Fault::Device(format!("it has {there:?} after it was given {registers:?}")))
-        }
-        answer => confirmed(&request, answer),
+        Ok(Response::ReadWriteMultipleRegisters(there)) => Err(Fault::Device(format!(
+            "it has {there:?} in holding registers from {offset} after it was given {registers:?}; look at their range in its manual"
+        ))),
+        answer => confirmed(turn.unit(), &request, answer),
     }
 }
 
@@ -162,7 +162,10 @@ async fn register(turn: &mut Turn<'_>, offset: u16) -> Result<u16, Fault> {
     match asked(turn, &Request::ReadHoldingRegisters(offset, 1), true).await? {
         Response::ReadHoldingRegisters(words) => match words.as_slice() {
             [word] => Ok(*word),
-            other => Err(Fault::Device(format!("{} registers came instead of 1", other.len()))),
+            other => Err(Fault::Device(format!(
+                "{} registers came instead of holding register {offset} alone; look whether anybody else asks on this line",
+                other.len()
+            ))),
         },
         other => Err(stranger(&other)),
     }

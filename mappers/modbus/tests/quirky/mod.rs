@@ -38,6 +38,14 @@ pub(crate) struct Quirks {
     pub(crate) answers_under: Option<u16>,
     /// RTU frames instead of those of TCP.
     pub(crate) is_rtu: bool,
+    /// It closes each connection before it has heard anything.
+    pub(crate) closes_at_once: bool,
+    /// It refuses everything with this exception.
+    pub(crate) refuses_with: Option<u8>,
+    /// The last byte of each answer is another one, which in RTU is of the checksum.
+    pub(crate) spoils_the_end: bool,
+    /// It says this whatever it is asked.
+    pub(crate) says: Option<&'static [u8]>,
 }
 
 #[derive(Default)]
@@ -69,7 +77,7 @@ impl Quirky {
                 let is_refused = {
                     let mut inside = serving.inside.lock().unwrap();
                     inside.connections += 1;
-                    inside.quirks.takes_one && inside.open > 0
+                    inside.quirks.closes_at_once || inside.quirks.takes_one && inside.open > 0
                 };
                 if !is_refused {
                     serving.inside.lock().unwrap().open += 1;
@@ -129,7 +137,11 @@ impl Quirky {
             let late = std::mem::take(&mut self.inside.lock().unwrap().quirks.late);
             sleep(late).await;
             let head = quirks.answers_under.map_or(head, u16::to_be_bytes);
-            if stream.write_all(&framed(quirks.is_rtu, &head, unit, &answer)).await.is_err() {
+            let mut frame = framed(quirks.is_rtu, &head, unit, &answer);
+            if let Some(last) = frame.last_mut().filter(|_| quirks.spoils_the_end) {
+                *last ^= 0x55;
+            }
+            if stream.write_all(quirks.says.unwrap_or(&frame)).await.is_err() {
                 return;
             }
             hears_from = Instant::now() + quirks.deaf_between;
@@ -167,6 +179,9 @@ impl Inside {
         let word = |at: usize| u16::from_be_bytes([pdu[at], pdu[at + 1]]);
         let (function, address, number) = (pdu[0], word(1), word(3));
         let refused = |exception| Some(vec![function | 0x80, exception]);
+        if let Some(exception) = self.quirks.refuses_with {
+            return refused(exception);
+        }
         if self.quirks.unreached.contains(&unit) {
             return refused(11);
         }

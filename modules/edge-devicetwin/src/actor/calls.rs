@@ -15,7 +15,7 @@ use crate::mapper_rest::{MapperRest, Order};
 use crate::method::{self, Reach};
 use crate::payload::{self, Base};
 use crate::plan::{Code, Refused};
-use crate::{catalog, store, topic};
+use crate::{catalog, request, store, topic};
 
 /// 16 calls are under way on a node: a mapper serves 32 connections at a time, and others want of it, too.
 const RUNNING_MAX: usize = 16;
@@ -81,7 +81,7 @@ impl DeviceTwin {
             Err(error) => {
                 let topic = topic::device_topic(id, "method/call/result");
                 let refused = Refused::new(Code::BadRequest, error.to_string());
-                let base = Self::base(Some(&payload::event_id(bytes)), cx);
+                let base = Self::base(Some(&request::event_id(bytes)), cx);
                 self.publish(topic, payload::refusal(&base, &refused), cx);
                 return Err(refused.reason);
             }

@@ -15,10 +15,14 @@ use crate::catalog;
 use crate::events::Event;
 use crate::mapper::PushOutcome;
 use crate::members::StateSpeaker;
-use crate::plan::RefusedValue;
+use crate::plan::{Observation, RefusedValue, TwinChange};
 use crate::push::Call;
+use crate::refused_message::About;
 use crate::twin::State;
-use crate::{mapper, payload, plan, push, store, topic};
+use crate::{mapper, payload, plan, push, silence, store, topic};
+
+/// A message of a mapper, where it is said that it was not taken.
+const REPORT: &str = "a report of the device's mapper";
 
 /// What of a report is not taken.
 enum ReportError {
@@ -62,6 +66,7 @@ impl DeviceTwin {
                     &observed
                 {
                     Event::ReportRefused { device: &id, reason }.happened(cx.env());
+                    self.keep_refused_message(&id, REPORT, reason, About::Unknown, cx);
                 }
                 observed.map_err(DmiRefusal::from)
             }
@@ -133,17 +138,56 @@ impl DeviceTwin {
         let refusal = observation.refusal();
         let news = self.save(id, &mut observation.changes, cx).await.map_err(DmiRefusal::from)?;
         tell_refused(id, &observation.refused, cx);
-        // A value that stays the same every second is nobody's news.
-        if !news.is_empty() {
+        self.keep_misnamed(id, &observation, cx);
+        // The store and the cloud hear of news alone. On the node whoever listens for readings hears of each cycle, as with KubeEdge.
+        let told = self.to_publish(id, &observation.changes, &news, cx);
+        if !told.is_empty() {
             self.publish(
                 topic::device_topic(id, "twin/update/result"),
-                payload::update_result(&base, &news),
+                payload::report_result(&base, &told),
                 cx,
             );
-            self.tell_change(id, &news, &base, cx);
+            self.tell_document(id, &told, &base, cx);
+            match news.is_empty() {
+                true => self.publish_delta(id, cx),
+                false => self.tell_delta(id, cx),
+            }
         }
         // The answer has no fields: its encoding is empty.
         refusal.map_or(Ok(Vec::new()), |reason| Err(ReportError::Parts(reason)))
+    }
+
+    /// What of a report can stand at no property: it has no name, or nobody has that any more.
+    fn keep_misnamed(&mut self, id: &DeviceName, observation: &Observation, cx: &Context<TwinMsg>) {
+        let is_refused = |name: &String| observation.refused.iter().any(|refused| refused.property == *name);
+        let taken = || {
+            let names = observation.changes.iter().map(|change| &change.property);
+            names.filter(|name| !is_refused(name)).cloned().collect()
+        };
+        self.other_taken(id, || About::Properties(taken()));
+        let is_kept = |name: &str| observation.changes.iter().any(|change| change.property == name);
+        let misnamed = observation.refused.iter().find(|refused| !is_kept(&refused.property));
+        if let Some(RefusedValue { reason, .. }) = misnamed {
+            self.keep_refused_message(id, REPORT, reason, About::Unknown, cx);
+        }
+    }
+
+    /// What of a report is published: what is new, and what stays as it is once in its cycle.
+    fn to_publish(
+        &mut self,
+        id: &DeviceName,
+        changes: &[TwinChange],
+        news: &[TwinChange],
+        cx: &Context<TwinMsg>,
+    ) -> Vec<TwinChange> {
+        let device = self.catalog.device(id);
+        let properties = device.map(|device| device.spec.properties.as_slice()).unwrap_or_default();
+        let cycle = |name: &str| {
+            let named = properties.iter().find(|property| property.name == name);
+            named.and_then(|property| silence::cycle(property, true)).unwrap_or(silence::REPEAT_CYCLE)
+        };
+        let Some(member) = self.members.get_mut(id) else { return Vec::new() };
+        member.to_publish(changes, news, cycle, cx.now())
     }
 
     /// A word that is no state is refused: with an answer as if it were taken, nobody would find out.
@@ -160,11 +204,13 @@ impl DeviceTwin {
             let said: String = said.chars().take(64).collect();
             Event::StateRefused { device: id, said: &said }.happened(cx.env());
             let words = format!("the state `{said}` is none of {} (disconnected is offline)", plan::STATES);
+            self.keep_refused_message(id, REPORT, &words, About::State, cx);
             return Err(DmiRefusal::Unfit(words));
         };
         if self.save_state(id, state, reason, cx).await? {
             self.tell_state(id, cx);
         }
+        self.other_taken(id, || About::State);
         Ok(Vec::new())
     }
 

@@ -1,7 +1,5 @@
 //! What MQTT clients want.
 
-use std::collections::BTreeMap;
-
 use beehive::Context;
 use contract::devicetwin::{TwinMsg, UpdateListeners};
 use contract::ids::DeviceName;
@@ -9,9 +7,14 @@ use contract::ids::DeviceName;
 use super::DeviceTwin;
 use super::dmi::tell_refused;
 use crate::members::{Member, StateSpeaker};
-use crate::payload::{self, Base, GetRequest, StateRequest, UpdateRequest};
-use crate::plan::{self, Code, Modelled, PropertyUpdate, Refused};
+use crate::payload::{self, Base};
+use crate::plan::{self, Code, Modelled, Refused, Wanted};
+use crate::refused_message::{About, RefusedMessage};
+use crate::request::{self, GetRequest, StateRequest, UpdateRequest};
 use crate::topic::{self, Request};
+
+/// A message of a client, where it is said that it was not taken.
+const UPDATE: &str = "a twin/update of an MQTT client";
 
 impl DeviceTwin {
     pub(super) async fn mqtt(
@@ -55,36 +58,46 @@ impl DeviceTwin {
         cx: &Context<TwinMsg>,
     ) -> Result<(), String> {
         let topic = topic::device_topic(id, "twin/update/result");
-        let request: UpdateRequest = match payload::read(bytes) {
+        let request: UpdateRequest = match request::read(bytes) {
             Ok(request) => request,
             Err(refused) => {
-                return self.refuse(cx, topic, &Self::base(Some(&payload::event_id(bytes)), cx), refused);
+                self.keep_refused_message(id, UPDATE, &refused.reason, About::Unknown, cx);
+                return self.refuse(cx, topic, &Self::base(Some(&request::event_id(bytes)), cx), refused);
             }
         };
         let base = Self::base(Some(&request.event_id), cx);
         let says_actual = request.says_actual();
-        let updates = match request.updates() {
-            Ok(updates) => updates,
-            Err(refused) => return self.refuse(cx, topic, &base, refused),
+        let wanted = match request.wanted() {
+            Ok(wanted) => wanted,
+            Err(refused) => {
+                self.keep_refused_message(id, UPDATE, &refused.reason, About::Unknown, cx);
+                return self.refuse(cx, topic, &base, refused);
+            }
         };
         let planned = self.member(id).and_then(|member| {
+            wanted.check()?;
             let model = self.catalog.device(id).and_then(|device| self.catalog.model_of(id, device).1);
-            plan::update(&member.twins, &updates, model, base.timestamp)
+            plan::update(&member.twins, &wanted.updates, model, base.timestamp)
         });
         let mut changes = match planned {
             Ok(changes) => changes,
             Err(refused) => {
-                self.keep_refused(id, &updates, cx).await;
+                self.keep_refused(id, &wanted, &refused.reason, cx).await;
                 return self.refuse(cx, topic, &base, refused);
             }
         };
         if let Err(error) = self.save(id, &mut changes, cx).await {
-            return self.refuse(cx, topic, &base, error.into());
+            let refused = Refused::from(error);
+            if refused.code == Code::BadRequest {
+                self.keep_refused_message(id, UPDATE, &refused.reason, About::Unknown, cx);
+            }
+            return self.refuse(cx, topic, &base, refused);
         }
+        self.other_taken(id, || About::Properties(wanted.names()));
         if listeners.result {
             self.publish(topic, payload::update_result(&base, &changes), cx);
         }
-        if listeners.document {
+        if listeners.document && !changes.is_empty() {
             self.tell_document(id, &changes, &base, cx);
         }
         self.tell_delta(id, cx);
@@ -98,24 +111,56 @@ impl DeviceTwin {
     }
 
     /// Of an update that is refused as a whole, the values that were told of the device and cannot be taken: the device has the reason in
-    /// their place, as it has it of what a mapper reports.
-    async fn keep_refused(
-        &mut self,
-        id: &DeviceName,
-        updates: &BTreeMap<String, PropertyUpdate>,
-        cx: &Context<TwinMsg>,
-    ) {
+    /// their place, as it has it of what a mapper reports. What else it was refused for is said of the device.
+    async fn keep_refused(&mut self, id: &DeviceName, wanted: &Wanted, reason: &str, cx: &Context<TwinMsg>) {
         let Some(member) = self.members.get(id) else { return };
         let base = Self::base(None, cx);
         let device = self.catalog.device(id);
         let model = device.and_then(|device| self.catalog.model_of(id, device).1);
         let modelled = Modelled::of(device, model);
-        let mut observation = plan::refused_values(&member.twins, updates, &modelled, base.timestamp);
+        let mut observation = plan::refused_values(&member.twins, wanted, &modelled, base.timestamp);
+        let culprits = plan::culprits(&member.twins, wanted, model, base.timestamp);
         tell_refused(id, &observation.refused, cx);
-        // What is not kept is told with the next value; the client has its answer.
-        let Ok(news) = self.save(id, &mut observation.changes, cx).await else { return };
-        if !news.is_empty() {
-            self.tell_change(id, &news, &base, cx);
+        match self.save(id, &mut observation.changes, cx).await {
+            Ok(news) if news.is_empty() => {}
+            Ok(news) => self.tell_change(id, &news, &base, cx),
+            // What there is no room for shows nothing.
+            Err(_) => observation.changes.clear(),
+        }
+        let is_kept = |name: &str| observation.changes.iter().any(|change| change.property == name);
+        match culprits {
+            Some(mut culprits) => {
+                culprits.retain(|name, _| !is_kept(name));
+                let Some(first) = culprits.values().next().cloned() else { return };
+                let about = About::Properties(culprits.into_keys().collect());
+                self.keep_refused_message(id, UPDATE, &first, about, cx);
+            }
+            None if observation.changes.is_empty() => {
+                self.keep_refused_message(id, UPDATE, reason, About::Unknown, cx);
+            }
+            None => {}
+        }
+    }
+
+    /// A message about the device was not taken, and no property shows it.
+    pub(super) fn keep_refused_message(
+        &mut self,
+        id: &DeviceName,
+        what: &str,
+        reason: &str,
+        about: About,
+        cx: &Context<TwinMsg>,
+    ) {
+        if let Some(member) = self.members.get_mut(id) {
+            member.refused_message = Some(RefusedMessage::new(what, reason, about, cx.now()));
+        }
+    }
+
+    /// One was taken.
+    pub(super) fn other_taken(&mut self, id: &DeviceName, about: impl FnOnce() -> About) {
+        let message = self.members.get_mut(id).and_then(|member| member.refused_message.as_mut());
+        if let Some(message) = message {
+            message.other_taken(&about());
         }
     }
 
@@ -134,10 +179,10 @@ impl DeviceTwin {
 
     fn get_twin(&mut self, id: &DeviceName, bytes: &[u8], cx: &Context<TwinMsg>) -> Result<(), String> {
         let topic = topic::device_topic(id, "twin/get/result");
-        let request: GetRequest = match payload::read(bytes) {
+        let request: GetRequest = match request::read(bytes) {
             Ok(request) => request,
             Err(refused) => {
-                return self.refuse(cx, topic, &Self::base(Some(&payload::event_id(bytes)), cx), refused);
+                return self.refuse(cx, topic, &Self::base(Some(&request::event_id(bytes)), cx), refused);
             }
         };
         let base = Self::base(Some(&request.event_id), cx);
@@ -157,11 +202,20 @@ impl DeviceTwin {
         bytes: &[u8],
         cx: &Context<TwinMsg>,
     ) -> Result<(), String> {
-        let request: StateRequest = payload::read(bytes).map_err(|refused| refused.reason)?;
-        if plan::is_online(&request.state).is_none() {
-            return Err(format!("the state is none of {}", plan::STATES));
-        }
-        self.save_state(id, &request.state, None, cx).await?;
+        let state =
+            request::read(bytes).map_err(|refused| refused.reason).and_then(|StateRequest { state }| {
+                let refusal = || format!("the state is none of {}", plan::STATES);
+                plan::is_online(&state).ok_or_else(refusal).map(|_| state)
+            });
+        let state = match state {
+            Ok(state) => state,
+            Err(reason) => {
+                self.keep_refused_message(id, "a state/update of an MQTT client", &reason, About::State, cx);
+                return Err(reason);
+            }
+        };
+        self.save_state(id, &state, None, cx).await?;
+        self.other_taken(id, || About::State);
         self.state_was_heard(id, StateSpeaker::MqttClient, cx);
         self.tell_state(id, cx);
         Ok(())
@@ -176,17 +230,14 @@ impl DeviceTwin {
 
     fn get_members(&mut self, bytes: &[u8], cx: &Context<TwinMsg>) -> Result<(), String> {
         let topic = topic::node_topic(self.node.as_str(), "membership/get/result");
-        let request: GetRequest = match payload::read(bytes) {
+        let request: GetRequest = match request::read(bytes) {
             Ok(request) => request,
             Err(refused) => {
-                return self.refuse(cx, topic, &Self::base(Some(&payload::event_id(bytes)), cx), refused);
+                return self.refuse(cx, topic, &Self::base(Some(&request::event_id(bytes)), cx), refused);
             }
         };
-        let described = self.members.iter().map(|(id, member)| {
-            let labels = self.catalog.device(id).and_then(|device| device.metadata.labels.as_ref());
-            let description = labels.and_then(|labels| labels.get("description")).map_or("", String::as_str);
-            (id, description, &member.state)
-        });
+        let described =
+            self.members.iter().map(|(id, member)| (id, self.catalog.description_of(id), &member.state));
         let payload = payload::members(&Self::base(Some(&request.event_id), cx), described);
         self.publish(topic, payload, cx);
         Ok(())

@@ -225,7 +225,8 @@ impl DeviceTwin {
     }
 
     fn tell_membership(&mut self, change: &Membership, cx: &Context<TwinMsg>) {
-        let added: Vec<DeviceName> = change.added.iter().chain(&change.replaced).cloned().collect();
+        let added = change.added.iter().chain(&change.replaced);
+        let added: Vec<_> = added.map(|id| (id.clone(), self.catalog.description_of(id))).collect();
         let removed: Vec<DeviceName> = change.removed.iter().chain(&change.replaced).cloned().collect();
         if added.is_empty() && removed.is_empty() {
             return;
@@ -260,6 +261,11 @@ impl DeviceTwin {
     /// What is wanted of the device and is not so, for the device and its rules.
     pub(super) fn tell_delta(&mut self, id: &DeviceName, cx: &Context<TwinMsg>) {
         self.rules.changed(id);
+        self.publish_delta(id, cx);
+    }
+
+    /// The same for the device alone: nothing has changed for its rules.
+    pub(super) fn publish_delta(&mut self, id: &DeviceName, cx: &Context<TwinMsg>) {
         let Some(member) = self.members.get(id) else { return };
         let model = self.catalog.device(id).and_then(|device| self.catalog.model_of(id, device).1);
         // A delta answers nobody: it has an id of its own.

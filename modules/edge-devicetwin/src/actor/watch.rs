@@ -41,6 +41,7 @@ impl DeviceTwin {
         self.probes += 1;
         if self.probes.is_multiple_of(PROCESSES_AT_EACH) {
             self.look_for_mappers(cx).await?;
+            self.forget_strangers(cx).await;
         }
         self.look_who_is_served(cx);
         self.tell_silence(cx).await;
@@ -193,6 +194,44 @@ impl DeviceTwin {
         Some(Silence { id: id.clone(), changes, news: Vec::new(), state })
     }
 
+    /// Forgets the properties that nobody has and that are wrong, once nobody tells of them any more. Nothing of them stays, so that
+    /// whoever tells of one again begins anew, and is told that it is wrong.
+    async fn forget_strangers(&mut self, cx: &Context<TwinMsg>) {
+        let (mut found, mut writes) = (Vec::new(), Vec::new());
+        for (id, member) in &self.members {
+            let has_faults = |twin: &Twin| twin.actual_error.is_some() || twin.observed_error.is_some();
+            let Some(device) = self.catalog.device(id).filter(|_| member.twins.values().any(has_faults))
+            else {
+                continue;
+            };
+            let modelled = plan::Modelled::of(Some(device), self.catalog.model_of(id, device).1);
+            let cycles = device.spec.properties.iter().filter_map(|property| silence::cycle(property, true));
+            let allowed = silence::of_strangers(cycles);
+            let is_silent = |property: &str| cx.now().since(member.heard(property)) >= allowed;
+            for property in modelled.strangers(&member.twins, is_silent) {
+                let Some(before) = member.twins.get(property) else { continue };
+                let after = Twin { deleted: true, ..Twin::new(&before.value_type) };
+                writes.push(store::delete_twin(id, property));
+                writes.extend(store::enqueue(&after.report(id, property)));
+                let property = property.to_owned();
+                found.push((id.clone(), TwinChange { property, before: Some(before.clone()), after }));
+            }
+        }
+        if let Err(reason) = self.commit(writes).await {
+            Event::ReportsNotKept { reason: &reason }.happened(cx.env());
+            return;
+        }
+        for (id, change) in found {
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            member.forget(&change.property);
+            let protocol = self.catalog.protocol_of(&id).unwrap_or_default();
+            // What is left is weighed with the next report.
+            self.usages.remove(protocol);
+            Event::StrangerForgotten { device: &id, property: &change.property }.happened(cx.env());
+            self.tell_change(&id, &[change], &Self::base(None, cx), cx);
+        }
+    }
+
     /// Tells the cloud what is wrong with devices, where that has changed.
     async fn tell_conditions(&mut self, cx: &Context<TwinMsg>) {
         let waiting = self.waiting();
@@ -210,6 +249,8 @@ impl DeviceTwin {
             let reads_unsigned = self.sessions.get(protocol).is_none_or(|session| session.mapper.doubles);
             let (protocol, twins) = (catalog::whole(protocol), &member.twins);
             let mut wrong = health::wrong(protocol, &mapper, &member.state, twins, reads_unsigned);
+            let refused = member.refused_message.as_ref().and_then(|message| message.said(cx.now()));
+            wrong.extend(refused.map(|sentence| ("MessagesTaken", "Refused", sentence.to_owned())));
             wrong.extend(self.rules.wrong(id, &member.state.conditions));
             let Some(conditions) = health::changed(&member.state.conditions, wrong, &now) else { continue };
             let state = State { conditions: conditions.clone(), ..member.state.clone() };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crd::{Device, DeviceModel, PropertyType};
 
-use super::{TEXT, TWINS_MAX, TwinChange, begin, check_desired, check_name, gone};
+use super::{Modelled, TEXT, TWINS_MAX, TwinChange, begin, check_desired, check_name, gone};
 use crate::twin::{Side, Twin};
 
 /// The values that the cloud wants, by property. An empty one is none, and so is one that the model does not allow.
@@ -73,6 +73,7 @@ pub(crate) fn desire(
     }
     let own = named_by(device);
     settle_types(held, &types, &mut changes);
+    settle_faults(held, &Modelled::of(Some(device), model), &mut changes);
     for property in named_before.difference(&own) {
         let Some(before) = held.get(property).filter(|twin| !twin.deleted) else { continue };
         changes.retain(|change| change.property != *property);
@@ -106,6 +107,23 @@ fn settle_types(
             Some(change) => (*value_type).clone_into(&mut change.after.value_type),
             None => {
                 let after = Twin { value_type: (*value_type).to_owned(), ..before.clone() };
+                changes.push(TwinChange { property: property.clone(), before: Some(before.clone()), after });
+            }
+        }
+    }
+}
+
+/// What was wrong with living twins because of what the objects said before is well, or wrong, by what they say now.
+fn settle_faults(held: &BTreeMap<String, Twin>, modelled: &Modelled<'_>, changes: &mut Vec<TwinChange>) {
+    for (property, before) in held.iter().filter(|(_, twin)| !twin.deleted) {
+        let fault = modelled.settled_fault(property, before);
+        if fault == before.actual_error {
+            continue;
+        }
+        match changes.iter_mut().find(|change| change.property == *property) {
+            Some(change) => change.after.actual_error = fault,
+            None => {
+                let after = Twin { actual_error: fault, ..before.clone() };
                 changes.push(TwinChange { property: property.clone(), before: Some(before.clone()), after });
             }
         }

@@ -14,6 +14,10 @@ use crate::twin::{Side, Twin};
 
 /// 500 bytes of why there is no value: with it a twin's metadata is within what the cloud takes.
 const ERROR_MAX: usize = 500;
+/// Of a property that a mapper names.
+const FOREIGN: &str = "neither the device nor its model has this property; correct its name in the mapper";
+/// Of a value; the type follows.
+const OF_ANOTHER_TYPE: &str = "the value that the mapper tells is not of the property's type";
 /// 8 reasons of an answer to a mapper.
 const REFUSED_SHOWN: usize = 8;
 
@@ -42,14 +46,34 @@ impl<'a> Modelled<'a> {
     /// What is wrong with a value that a mapper tells as a good one. It is kept, since KubeEdge keeps it, and said.
     fn fault(&self, property: &str, value: &str) -> Option<String> {
         if self.is_foreign(property) {
-            return Some(
-                "neither the device nor its model has this property; correct its name in the mapper"
-                    .to_owned(),
-            );
+            return Some(FOREIGN.to_owned());
         }
         let value_type = self.types.get(property)?;
-        (!is_of_type(value, value_type))
-            .then(|| format!("the value that the mapper tells is not of the property's type, {value_type}"))
+        (!is_of_type(value, value_type)).then(|| format!("{OF_ANOTHER_TYPE}, {value_type}"))
+    }
+
+    /// What is wrong with a twin by what the objects say now, where what was wrong by what they said before is all that is known: it is not
+    /// asked for a report to be well.
+    pub(super) fn settled_fault(&self, property: &str, twin: &Twin) -> Option<String> {
+        let known = twin.actual_error.as_deref()?;
+        if known != FOREIGN && !known.starts_with(OF_ANOTHER_TYPE) {
+            return twin.actual_error.clone();
+        }
+        let value = twin.actual.as_ref().map(|side| side.value.as_str()).unwrap_or_default();
+        self.fault(property, value).as_deref().map(sentence)
+    }
+
+    /// The properties that nobody has and with which something is wrong, of which nothing has been heard for that long: whoever has
+    /// told of them has mended that.
+    pub(crate) fn strangers<'t>(
+        &self,
+        twins: &'t BTreeMap<String, Twin>,
+        is_silent: impl Fn(&str) -> bool,
+    ) -> Vec<&'t str> {
+        let with_fault =
+            twins.iter().filter(|(_, twin)| twin.actual_error.is_some() || twin.observed_error.is_some());
+        let strangers = with_fault.filter(|(property, twin)| !twin.deleted && self.is_foreign(property));
+        strangers.map(|(property, _)| property.as_str()).filter(|property| is_silent(property)).collect()
     }
 
     /// Whether the device or its model has the property.
@@ -228,7 +252,7 @@ fn check_reported(property: &str, value: &str, value_type: Option<&str>) -> Resu
 }
 
 /// Somebody's words in one line of bounded length, and with a mark where that leaves something out.
-fn sentence(words: &str) -> String {
+pub(crate) fn sentence(words: &str) -> String {
     let mut line: String =
         words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(ERROR_MAX + 1).collect();
     if line.len() > ERROR_MAX {
@@ -242,6 +266,49 @@ fn sentence(words: &str) -> String {
 mod tests {
     use super::*;
     use contract::devicetwin::LackingSides;
+
+    #[test]
+    fn what_the_objects_made_wrong_they_make_right_and_a_mapper_its_own() {
+        let model = |properties: serde_json::Value| -> DeviceModel {
+            serde_json::from_value(
+                serde_json::json!({ "metadata": { "name": "m" }, "spec": { "properties": properties } }),
+            )
+            .unwrap()
+        };
+        let twin = |value: &str, error: &str| Twin {
+            actual: Some(Side { value: value.to_owned(), timestamp: 1 }),
+            actual_error: Some(error.to_owned()),
+            ..Twin::new("string")
+        };
+        let bare = model(serde_json::json!([{ "name": "level", "type": "INT" }]));
+        let before = Modelled::of(None, Some(&bare));
+        let foreign = before.fault("heat", "warm").unwrap();
+        let of_type = before.fault("level", "high").unwrap();
+        let later = model(
+            serde_json::json!([{ "name": "heat", "type": "STRING" }, { "name": "level", "type": "STRING" },
+                { "name": "count", "type": "INT" }]),
+        );
+        let later = Modelled::of(None, Some(&later));
+        assert_eq!(later.settled_fault("heat", &twin("warm", &foreign)), None);
+        assert_eq!(later.settled_fault("level", &twin("high", &of_type)), None);
+        // It is a property now, and its value is none of its type.
+        let said = later.settled_fault("count", &twin("many", &foreign)).unwrap();
+        assert!(said.starts_with(OF_ANOTHER_TYPE) && said.ends_with(", int"), "{said}");
+        assert_eq!(before.settled_fault("heat", &twin("warm", &foreign)), Some(foreign.clone()));
+        let own = twin("", "exception 2");
+        assert_eq!(later.settled_fault("heat", &own).as_deref(), Some("exception 2"), "the mapper's word");
+        let twins = BTreeMap::from([
+            ("heat".to_owned(), twin("warm", &foreign)),
+            ("mood".to_owned(), Twin { actual_error: None, ..twin("good", "") }),
+            ("odd".to_owned(), twin("1", &foreign)),
+            ("gone".to_owned(), Twin { deleted: true, ..twin("1", &foreign) }),
+            ("level".to_owned(), own),
+        ]);
+        let silent = |property: &str| property != "odd";
+        assert_eq!(before.strangers(&twins, silent), ["heat"], "a client's own that is well stays");
+        assert_eq!(later.strangers(&twins, silent), [""; 0]);
+        assert_eq!(Modelled::default().strangers(&twins, silent), [""; 0], "the model is not there");
+    }
 
     #[test]
     fn what_is_good_in_a_report_is_taken_and_the_rest_has_its_reason() {

@@ -9,6 +9,11 @@ fn value(side: &Value) -> Option<String> {
     side["value"].as_str().map(str::to_owned)
 }
 
+/// A client's message of which all could be read.
+fn readable(updates: BTreeMap<String, PropertyUpdate>) -> Wanted {
+    Wanted { updates, ..Wanted::default() }
+}
+
 /// What `twin` of a client's message comes to.
 fn request(twin: Value) -> BTreeMap<String, PropertyUpdate> {
     let update = |property: &Value| {
@@ -144,9 +149,10 @@ fn what_a_refused_update_tells_of_the_device_holds_no_more() {
     let float = |value: &str| json!({ "actual": { "value": value }, "metadata": { "type": "float" } });
     told(&mut twins, json!({ "heat": float("1.5"), "calm": float("1"), "gone": float("1") })).unwrap();
     told(&mut twins, json!({ "gone": null })).unwrap();
-    let update =
-        request(json!({ "heat": float("NaN"), "calm": float("2"), "gone": float("NaN"), "new": float("NaN"),
-        "named": { "actual": { "value": "a b" } }, "wish": { "expected": { "value": "a b" } } }));
+    let update = readable(request(
+        json!({ "heat": float("NaN"), "calm": float("2"), "gone": float("NaN"), "new": float("NaN"),
+        "named": { "actual": { "value": "a b" } }, "wish": { "expected": { "value": "a b" } } }),
+    ));
     let named = Modelled { named: ["named".to_owned(), "wish".to_owned()].into(), ..Modelled::default() };
     let Observation { changes, refused } = refused_values(&twins, &update, &named, 7);
     let properties: Vec<_> = changes.iter().map(|change| change.property.as_str()).collect();
@@ -160,17 +166,54 @@ fn what_a_refused_update_tells_of_the_device_holds_no_more() {
 }
 
 #[test]
+fn what_could_not_be_read_of_a_property_stands_in_the_place_of_its_value() {
+    let mut twins = Twins::new();
+    told(&mut twins, json!({ "heat": { "actual": { "value": "1.5" } } })).unwrap();
+    let malformed = |reason: &str, is_of_actual| Malformed { reason: reason.to_owned(), is_of_actual };
+    let message = Wanted {
+        updates: request(json!({ "calm": { "actual": { "value": "1" } } })),
+        malformed: [
+            ("heat", malformed("the value of `heat` is an object", true)),
+            ("calm-wish", malformed("`expected` is a list", false)),
+            ("nobodys", malformed("the value is a list", true)),
+            ("a b", malformed("the value is a list", true)),
+        ]
+        .map(|(name, malformed)| (name.to_owned(), malformed))
+        .into(),
+    };
+    let named = ["calm", "calm-wish", "a b"].map(str::to_owned).into();
+    let modelled = Modelled { named, ..Modelled::default() };
+    assert_eq!(message.check().unwrap_err().code, Code::BadRequest);
+    let found = refused_values(&twins, &message, &modelled, 7);
+    assert_eq!(found.changes.len(), 1, "{found:?}");
+    let heat = found.changes[0].after.clone();
+    assert_eq!(heat.actual, Some(Side { value: String::new(), timestamp: 7 }));
+    assert_eq!(
+        heat.actual_error.as_deref(),
+        Some("edgecore does not take the value: the value of `heat` is an object")
+    );
+    twins.insert("heat".to_owned(), heat);
+    assert!(!refused_values(&twins, &message, &modelled, 8).refused[0].is_new);
+    told(&mut twins, json!({ "heat": { "actual": { "value": "2" } } })).unwrap();
+    assert_eq!(twins["heat"].actual_error, None, "the next good value mends it");
+}
+
+#[test]
 fn null_deletes_what_is_optional_and_versions_go_on() {
     let mut twins = Twins::new();
     told(&mut twins, json!({ "a": { "actual": { "value": "1" } }, "b": { "optional": false } })).unwrap();
-    assert!(told(&mut twins, json!({ "b": null })).is_err());
+    // As KubeEdge's edgecore: it stays, and the rest of the message is taken.
+    let changes = told(&mut twins, json!({ "b": null, "c": { "actual": { "value": "1" } } })).unwrap();
+    assert!(changes.len() == 2 && !changes[0].is_new() && !twins["b"].deleted && !twins["c"].deleted);
     // Once obligatory, always obligatory.
     told(&mut twins, json!({ "b": { "optional": true } })).unwrap();
-    assert!(told(&mut twins, json!({ "b": null })).is_err());
+    told(&mut twins, json!({ "b": null })).unwrap();
+    assert!(!twins["b"].deleted);
     told(&mut twins, json!({ "a": null })).unwrap();
     assert!(twins["a"].deleted && twins["a"].actual.is_none());
-    assert!(told(&mut twins, json!({ "a": null })).is_err());
-    assert!(told(&mut twins, json!({ "never": null })).is_err());
+    // What is not there is gone.
+    assert_eq!(told(&mut twins, json!({ "a": null, "never": null })).unwrap(), []);
+    assert!(!twins.contains_key("never"));
     told(&mut twins, json!({ "a": { "actual": { "value": "true" }, "metadata": { "type": "boolean" } } }))
         .unwrap();
     assert_eq!((twins["a"].deleted, twins["a"].actual_version.edge), (false, 3));
