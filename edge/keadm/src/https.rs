@@ -9,10 +9,13 @@ use anyhow::{Context, Result, bail};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
+use pkcs11key::TokenKey;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 /// 9 s for a whole exchange, so that whatever is wrong is said within 10.
@@ -31,12 +34,26 @@ pub(crate) enum ServerTrust {
     Authorities(Vec<Vec<u8>>),
 }
 
+/// A node's certificate with its key, wherever that is.
+///
+/// # Errors
+/// When they are not usable. Whether a token has the key shows when it signs.
+pub(crate) fn certified_key(certificate: CertificateDer<'static>, key_pem: &str) -> Result<CertifiedKey> {
+    let chain = vec![certificate];
+    if let Some(key) = TokenKey::of_pem(key_pem)? {
+        return Ok(CertifiedKey::new(chain, Arc::new(key)));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    CertifiedKey::from_der(chain, key, &provider).context("this node's certificate is not usable")
+}
+
 /// What the server is asked.
 pub(crate) struct HttpsRequest {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) trust: ServerTrust,
-    pub(crate) identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    pub(crate) identity: Option<CertifiedKey>,
     pub(crate) request: Request<Full<Bytes>>,
 }
 
@@ -163,9 +180,7 @@ async fn talk(ask: HttpsRequest) -> Result<HttpsResponse> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>);
     let tls = match identity {
-        Some((chain, key)) => {
-            builder.with_client_auth_cert(chain, key).context("this node's certificate is not usable")?
-        }
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity))),
         None => builder.with_no_client_auth(),
     };
     let name = ServerName::try_from(host.clone()).with_context(|| format!("`{host}` is no host name"))?;

@@ -14,16 +14,16 @@ use edge_store::{StoreError, StoreInspector};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
+use pkcs11key::{TokenKey, TokenUri};
 use pki::{JoinToken, NodeRequest};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 
 use crate::config_location::ConfigLocation;
 use crate::debug::check;
 use crate::endpoints::{CloudPorts, Endpoints};
 use crate::files::{is_there, try_write, write};
-use crate::https::{HttpsRequest, ServerTrust, exchange};
+use crate::https::{HttpsRequest, ServerTrust, certified_key, exchange};
 use crate::reset::{give_back, not_given_back, told};
 
 /// 3 s for a TCP port to answer: two round trips of the worst link that is used, and a lost packet.
@@ -60,6 +60,8 @@ pub struct Join {
     pub config: ConfigLocation,
     /// `a.b.c=value` into `edgecore.yaml`.
     pub set: Vec<String>,
+    /// The PKCS#11 token that makes and keeps the key (RFC 7512); `None`: it is made here, and lies in a file.
+    pub key_uri: Option<String>,
 }
 
 /// Makes the key here, gets the certificate, writes the files, and says what it did, a line each.
@@ -84,6 +86,8 @@ pub(crate) struct Enrolment<'a> {
     pub(crate) node: NodeName,
     token: JoinToken,
     endpoints: Endpoints,
+    /// Where the key is made, if that is a PKCS#11 token.
+    key_in: Option<TokenUri>,
     pub(crate) settings: EdgeCore,
     /// `edgecore.yaml`.
     text: String,
@@ -104,7 +108,8 @@ impl<'a> Enrolment<'a> {
             bail!("{} is there already: run `keadm reset` first, or move it away", path.display());
         }
         check_store(&settings.database.data_source, &node)?;
-        let plan = Enrolment { order, node, token, endpoints, settings, text };
+        let key_in = order.key_uri.as_deref().map(TokenUri::parse).transpose().context("--key-uri")?;
+        let plan = Enrolment { order, node, token, endpoints, key_in, settings, text };
         // The token is used up by asking: first what can fail here.
         for (path, _) in plan.places() {
             try_write(path, FILE_MAX)?;
@@ -129,11 +134,30 @@ impl<'a> Enrolment<'a> {
         ]
     }
 
-    /// Asks the cloud and writes the files.
+    /// Makes the key, asks the cloud and writes the files.
     pub(crate) async fn enrol(&self, say: &mut dyn FnMut(String)) -> Result<()> {
-        let Enrolment { order, node, token, endpoints, settings, text } = self;
+        // The join's token is used up by asking, so the key is there before.
+        let Some(token) = &self.key_in else {
+            return self.enrol_by(NodeRequest::new(self.node.as_str())?, say).await;
+        };
+        let name = format!("kubehive {}", self.node);
+        let key = TokenKey::make(token, &name, Env::real().random_id())?;
+        say(format!("the token `{}` has made the key, as `{name}`", token.token));
+        let enrolled = match NodeRequest::signed_by(self.node.as_str(), &key, key.pem()) {
+            Ok(request) => self.enrol_by(request, say).await,
+            Err(error) => Err(error.into()),
+        };
+        if enrolled.is_err()
+            && let Err(error) = key.destroy()
+        {
+            say(format!("the key stays in the token: {error}"));
+        }
+        enrolled
+    }
+
+    async fn enrol_by(&self, request: NodeRequest, say: &mut dyn FnMut(String)) -> Result<()> {
+        let Enrolment { order, node, token, endpoints, settings, text, .. } = self;
         let hub = &settings.modules.edge_hub;
-        let request = NodeRequest::new(node.as_str())?;
         let ask = Request::get("/edge.crt")
             .header("Authorization", format!("Bearer {}", token.jwt))
             .header("NodeName", node.as_str())
@@ -163,8 +187,7 @@ impl<'a> Enrolment<'a> {
         ];
         if let Err(error) = write_all(&self.places(), &texts, say) {
             let given_back = async {
-                let key = PrivateKeyDer::from_pem_slice(request.key_pem.as_bytes())?;
-                let identity = (vec![CertificateDer::from(answer.body.clone())], key);
+                let identity = certified_key(CertificateDer::from(answer.body.clone()), &request.key_pem)?;
                 give_back(&hub.http_server, vec![answer.ca_der.clone()], identity).await
             };
             let told = match given_back.await {
@@ -359,6 +382,7 @@ mod tests {
             node: "edge-1".to_owned(),
             config: PathBuf::from("/etc/kubehive/edgecore.yaml").into(),
             set: pairs.map(str::to_owned).to_vec(),
+            key_uri: None,
         };
         assert_eq!(EdgeCore::default().modules.edge_hub.heartbeat, 10, "named, and the default");
         let node = NodeName::parse("edge-1").unwrap();

@@ -125,6 +125,11 @@ enum Command {
         /// kube-system get service kube-dns`): 'modules.edged.tailoredKubeletConfig.clusterDNS=["10.96.0.10"]'
         #[arg(long)]
         set: Vec<String>,
+        /// Make the node's key in a PKCS#11 token or a TPM, and leave it there: pkcs11:token=LABEL?module-path=FILE.so&pin-source=file:FILE (RFC 7512)
+        ///
+        /// The machine needs OpenSC's pkcs11-tool (apt-get install opensc), and the PIN in a file that root alone reads.
+        #[arg(long, value_name = "URI")]
+        key_uri: Option<String>,
         #[command(flatten)]
         of_kubeedge: keadm::NoKubeEdgeFlags<keadm::OfJoin>,
     },
@@ -344,6 +349,7 @@ async fn run(cli: Cli) -> Result<()> {
             certport,
             config,
             set,
+            key_uri,
             of_kubeedge: _,
         } => {
             let cloud = CloudPorts {
@@ -360,7 +366,7 @@ async fn run(cli: Cli) -> Result<()> {
                 None => keadm::host_name()?,
             };
             let config = ConfigLocation::of(&config);
-            let order = Join { cloud, token, node, config, set };
+            let order = Join { cloud, token, node, config, set, key_uri };
             match from_kubeedge {
                 Some(from) => {
                     let env = Env::real();

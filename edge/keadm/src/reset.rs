@@ -10,13 +10,15 @@ use config::parse_host_port;
 use edge_store::{HeldStore, StoreError, StoreInspector};
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use pkcs11key::TokenKey;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config_location::ConfigLocation;
 use crate::debug::check;
 use crate::files::is_there;
-use crate::https::{HttpsRequest, ServerTrust, exchange};
+use crate::https::{HttpsRequest, ServerTrust, certified_key, exchange};
 use crate::logind;
 
 /// Gives the name back to the cloud and removes what `join` wrote. A name that is another machine's is given back by nobody here, whatever
@@ -45,6 +47,7 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
         Err(error) if force => say(format!("the cloud was not told ({error:#}); the name stays taken there")),
         Err(error) => return Err(not_given_back(error)),
     }
+    forget_key_in_token(&settings, say);
     let mut files =
         vec![hub.tls_private_key_file.clone(), hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
     // A renewal that was cut off leaves its key beside the certificate, whole or in part.
@@ -91,6 +94,17 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
         say(format!("removed {}", link.display()));
     }
     logind::forget(&Env::real(), say).await
+}
+
+/// What `join` and renewals have made in a token goes with the files that name it.
+fn forget_key_in_token(settings: &EdgeCore, say: &mut dyn FnMut(String)) {
+    let stored = check::identity_files(settings).look();
+    let Ok(Some(key)) = stored.map_or(Ok(None), |stored| TokenKey::of_pem(&stored.key)) else { return };
+    let token = &key.token().token;
+    match key.destroy_others().and_then(|()| key.destroy()) {
+        Ok(()) => say(format!("removed the key `{}` in the token `{token}`", key.name())),
+        Err(error) => say(format!("the key `{}` stays in the token: {error}", key.name())),
+    }
 }
 
 /// With the cure, unless the cloud's own words have it.
@@ -154,7 +168,7 @@ async fn give_back_of(settings: &EdgeCore) -> Result<String> {
         .with_context(|| format!("cannot read {}", hub.tls_ca_file.display()))?;
     let certificate = CertificateDer::from_pem_slice(stored.certificate.as_bytes())
         .with_context(|| format!("cannot read {}", hub.tls_cert_file.display()))?;
-    let key = PrivateKeyDer::from_pem_slice(stored.key.as_bytes())
+    let identity = certified_key(certificate.clone(), &stored.key)
         .with_context(|| format!("cannot read {}", hub.tls_private_key_file.display()))?;
     let certified = pki::node_of_certificate(&certificate)
         .with_context(|| format!("{} is no node's", hub.tls_cert_file.display()))?;
@@ -166,14 +180,14 @@ async fn give_back_of(settings: &EdgeCore) -> Result<String> {
         return Ok(words);
     }
     let authorities = authorities.iter().map(|der| der.to_vec()).collect();
-    give_back(&hub.http_server, authorities, (vec![certificate], key)).await
+    give_back(&hub.http_server, authorities, identity).await
 }
 
 /// Tells the cloud that the node of this identity is none any more. Answers what it says.
 pub(crate) async fn give_back(
     server: &str,
     authorities: Vec<Vec<u8>>,
-    identity: (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+    identity: CertifiedKey,
 ) -> Result<String> {
     let address = server.strip_prefix("https://").unwrap_or(server);
     let (host, port) = parse_host_port(address).map_err(anyhow::Error::msg)?;

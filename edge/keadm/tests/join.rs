@@ -17,6 +17,7 @@ fn order(folder: &Path, cloud: &EnrolmentCloud, token: String) -> Join {
         token,
         node: "edge-1".to_owned(),
         config: folder.join("config/edgecore.yaml").into(),
+        key_uri: None,
         set: vec![
             format!("modules.edgeHub.tlsCaFile={}", path("ca/rootCA.crt")),
             format!("modules.edgeHub.tlsCertFile={}", path("certs/server.crt")),
@@ -298,6 +299,45 @@ async fn a_node_is_reset_in_the_middle_of_a_renewal_and_no_key_of_it_stays() {
         let left: Vec<_> = std::fs::read_dir(folder.path().join("certs")).unwrap().collect();
         assert!(left.is_empty(), "after {steps} steps: {left:?}");
     }
+    cloud.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_key_is_made_in_a_token_and_goes_with_the_node() {
+    let env = Env::real();
+    let folder = tempfile::tempdir().unwrap();
+    let Some(token) = testhost::SoftToken::under(folder.path()).unwrap() else { return };
+    let api = StandAlone::start(&env).await;
+    let cloud = EnrolmentCloud::start(api.client(), &env).await;
+    let jwt = keadm::get_token(api.client(), None, 1, keadm::TOKEN_LIFE, &env).await.unwrap();
+    let order = Join { key_uri: Some(token.uri()), ..order(folder.path(), &cloud, jwt) };
+
+    // What cannot work costs neither a file nor the join's token.
+    for (uri, words) in [
+        (token.uri().replace("My%20edge", "none"), "plugged in"),
+        (token.uri().replace("pin-source", "pin-value"), "--key-uri"),
+    ] {
+        let error = join(&Join { key_uri: Some(uri), ..order.clone() }, &mut |_| {}).await.unwrap_err();
+        assert!(format!("{error:#}").contains(words), "{error:#}");
+        assert!(!order.config.file.exists());
+    }
+    let nowhere = CloudPorts::new("127.0.0.1:10000", 1);
+    join(&Join { cloud: nowhere, ..order.clone() }, &mut |_| {}).await.unwrap_err();
+    assert_eq!(token.keys().unwrap(), 0, "what was made for a join that failed is gone");
+
+    join(&order, &mut |_| {}).await.unwrap();
+    assert_eq!(token.keys().unwrap(), 1);
+    let file = EdgeCore::load(&order.config.file).unwrap().modules.edge_hub.tls_private_key_file;
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("PKCS#11 PROVIDER URI") && !text.contains("PRIVATE KEY"), "{text}");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // The name is given back with a signature of the token's.
+    let mut told = Vec::new();
+    reset(&order.config, false, &mut |line| told.push(line)).await.unwrap();
+    assert!(told[0].contains("is given back"), "{told:?}");
+    assert!(told.iter().any(|line| line.contains("removed the key `kubehive edge-1`")), "{told:?}");
+    assert_eq!(token.keys().unwrap(), 0);
     cloud.server.stop().await;
 }
 

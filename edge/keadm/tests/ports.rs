@@ -43,6 +43,7 @@ fn order(folder: &Path, cloud: CloudPorts, token: String, node: &str) -> Join {
         token,
         node: node.to_owned(),
         config: folder.join("edgecore.yaml").into(),
+        key_uri: None,
         set: vec![
             format!("modules.edgeHub.tlsCaFile={}", path("rootCA.crt")),
             format!("modules.edgeHub.tlsCertFile={}", path("server.crt")),

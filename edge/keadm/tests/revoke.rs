@@ -52,6 +52,7 @@ async fn join(cloud: &CloudCore, folder: PathBuf, node: &str, token: String) -> 
         token,
         node: node.to_owned(),
         config: folder.join("edgecore.yaml").into(),
+        key_uri: None,
         set: vec![
             format!("modules.edgeHub.tlsCaFile={}", path("rootCA.crt")),
             format!("modules.edgeHub.tlsCertFile={}", path("server.crt")),

@@ -67,6 +67,7 @@ async fn a_node_that_has_joined_is_well_and_one_whose_files_are_mixed_is_not() {
         token,
         node: "edge-1".to_owned(),
         config: node.config.clone().into(),
+        key_uri: None,
         set: vec![
             format!("modules.edgeHub.tlsCaFile={}", path("rootCA.crt")),
             format!("modules.edgeHub.tlsCertFile={}", path("server.crt")),

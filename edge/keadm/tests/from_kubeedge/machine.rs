@@ -163,6 +163,7 @@ impl Edge {
             token,
             node: "edge-1".to_owned(),
             config: ConfigLocation { file: self.at("own/edgecore.yaml"), link: Some(self.settings()) },
+            key_uri: None,
             set: vec![
                 format!("modules.edgeHub.tlsCaFile={}", path("own/rootCA.crt")),
                 format!("modules.edgeHub.tlsCertFile={}", path("own/server.crt")),

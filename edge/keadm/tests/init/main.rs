@@ -117,6 +117,7 @@ async fn joined(cloud: &CloudCore, folder: PathBuf, token: String) -> Credential
         token,
         node: "edge-1".to_owned(),
         config: folder.join("edgecore.yaml").into(),
+        key_uri: None,
         set: vec![
             format!("modules.edgeHub.tlsCaFile={}", path("rootCA.crt")),
             format!("modules.edgeHub.tlsCertFile={}", path("server.crt")),

@@ -71,6 +71,7 @@ async fn the_edgecore_of_this_release_is_exchanged_and_goes_back() {
         node: "edge-1".to_owned(),
         config: node.config.clone().into(),
         set,
+        key_uri: None,
     };
     keadm::join(&order, &mut |_| {}).await.unwrap();
     cloud.server.stop().await;

@@ -4,16 +4,19 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use beehive::Env;
 use config::edge::EdgeCore;
 use edge_hub::{IdentityFiles, StoredIdentity};
 use nodechecks::Finding;
 use nodechecks::clock::{self, time};
+use pkcs11key::TokenKey;
 use pki::JoinToken;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 const CONFIGURATION: &str = "Configuration";
 const CERTIFICATE: &str = "NodeCertificate";
+const KEY: &str = "NodeKey";
 const TOKEN: &str = "Token";
 /// So many sentences of a file's defects are shown.
 const DEFECTS_MAX: usize = 20;
@@ -84,6 +87,21 @@ pub(crate) fn identity_files(settings: &EdgeCore) -> IdentityFiles {
 /// The CAs of a file.
 pub(super) fn authorities(pem: &str) -> Vec<Vec<u8>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok).map(|der| der.to_vec()).collect()
+}
+
+/// Whether the token signs that has the node's key; `None`: the key lies in a file.
+pub(super) async fn key_in_token(pem: &str, env: &Env) -> Option<Finding> {
+    let key = match TokenKey::of_pem(pem) {
+        Ok(key) => key?,
+        Err(error) => return Some(Finding::failed(KEY, error.to_string())),
+    };
+    let says = format!("the token `{}` signs with `{}`", key.token().token, key.name());
+    let signed = env.blocking(move || key.sign(b"keadm debug check").map(drop)).await;
+    Some(match signed {
+        Ok(Ok(())) => Finding::passed(KEY, says),
+        Ok(Err(error)) => Finding::failed(KEY, error.to_string()),
+        Err(fault) => Finding::failed(KEY, fault.reason),
+    })
 }
 
 /// The node's certificate against its key, its CA, its name and the clock.

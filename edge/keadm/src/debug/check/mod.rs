@@ -210,7 +210,14 @@ pub(crate) async fn findings(topic: Topic, with: &CheckWith, host: &Host, env: &
     };
     let identity = stored.as_ref().and_then(|stored| stored.as_ref().ok());
     let remote = remote(topic, with, &settings, &targets, &trusted, identity, host, env);
-    let ((), local, remote) = tokio::join!(env.sleep(BUSY_OVER), local, env.timeout(ALL_WITHIN, remote));
+    let key = async {
+        match identity.filter(|_| topic.has(Topic::Node)) {
+            Some(stored) => identity::key_in_token(&stored.key, env).await,
+            None => None,
+        }
+    };
+    let ((), local, remote, key) =
+        tokio::join!(env.sleep(BUSY_OVER), local, env.timeout(ALL_WITHIN, remote), key);
     let local = local.unwrap_or_else(|| Local { machine: vec![silent()], ..Local::default() });
     // Each part has a bound of its own, and all of them are below this one.
     let remote = remote.unwrap_or_else(|| Remote {
@@ -236,6 +243,7 @@ pub(crate) async fn findings(topic: Topic, with: &CheckWith, host: &Host, env: &
             let stored = stored.as_ref().map_err(Clone::clone);
             findings.extend(identity::certificate(&settings, stored, now));
         }
+        findings.extend(key);
         findings.extend(local.node);
     }
     if topic.has(Topic::Node) || topic.has(Topic::Network) {
