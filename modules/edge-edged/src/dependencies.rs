@@ -31,7 +31,7 @@ use crate::images::collection::ImageUses;
 use crate::images::pulls::Pulls;
 use crate::json_error;
 use crate::kubelet_metrics::KubeletMetrics;
-use crate::node::enforcement::Enforcement;
+use crate::node::enforced::Enforcement;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::{About, EventType, Recorder};

@@ -67,7 +67,7 @@ pub(crate) fn holding(
         let own = left.get(&update.pod.id.uid);
         match update.intent {
             Intent::Run => stored.history(&update.pod) != History::Ended,
-            Intent::Terminate => Left::holds(own, stored.history(&update.pod)),
+            Intent::Terminate => Left::holds(own, stored.history(&update.pod) == History::Admitted),
             // One that has failed and still runs out its grace has what it has.
             Intent::Fail { .. } | Intent::Hold { .. } => own.is_some_and(|own| own.may_run),
         }

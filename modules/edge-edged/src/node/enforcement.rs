@@ -1,11 +1,7 @@
 //! All pods together have what is not reserved and no more, also where a kubelet's `enforceNodeAllocatable` has its default, `[pods]`: the
 //! cgroup above theirs is bounded as soon as it is there, and kept so.
 
-use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
-
-use beehive::Moment;
 
 use crate::dependencies::{Dependencies, blocking};
 use crate::events;
@@ -16,35 +12,8 @@ use crate::runtime::slices::Slices;
 use crate::runtime::{huge_pages, resources};
 use crate::settings::Settings;
 
-/// 1 min before it is said again that pods cannot be bounded: a kubelet's pause between two tries.
-const SAID_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// 64 KiB: the largest page of a kernel that runs here. It keeps whole pages, and what it is asked for is compared with what it has.
 const PAGE: i64 = 64 << 10;
-
-/// What was said of it in this run.
-#[derive(Debug, Default)]
-pub(crate) struct Enforcement {
-    /// That pods are bounded, after which systemd knows, too.
-    is_told: Cell<bool>,
-    /// When it was said last that they cannot be.
-    failed_at: Cell<Option<Moment>>,
-}
-
-impl Enforcement {
-    /// Whether pods are bounded, as far as this run knows.
-    pub(crate) fn is_done(&self) -> bool {
-        self.is_told.get()
-    }
-
-    /// Whether it is said that they cannot be bounded.
-    fn is_failure_told(&self, now: Moment) -> bool {
-        let is_due = self.failed_at.get().is_none_or(|at| now.since(at) >= SAID_AGAIN_AFTER);
-        if is_due {
-            self.failed_at.set(Some(now));
-        }
-        is_due
-    }
-}
 
 /// What all pods together may have of a machine.
 pub(crate) fn bounds(settings: &Settings, machine: &Machine) -> NodeBounds {
@@ -80,13 +49,13 @@ pub(crate) async fn enforce(deps: &Rc<Dependencies>) {
     match bound.unwrap_or_else(|error| Err(error.to_string())) {
         Ok(None) => {}
         // A sandbox and a report may have come to it together.
-        Ok(Some(_)) if own.is_told.replace(true) => {}
+        Ok(Some(_)) if own.set_done(true) => {}
         Ok(Some(_)) => {
             let text = "Updated Node Allocatable limit across pods";
             deps.node_event(EventType::Normal, "NodeAllocatableEnforced", text);
         }
         Err(error) => {
-            own.is_told.set(false);
+            own.set_done(false);
             events::pods_not_bounded(&deps.env, &error);
             if own.is_failure_told(deps.now()) {
                 let text = format!(
@@ -128,13 +97,5 @@ mod tests {
         assert_eq!(bounds(&settings, &machine), wanted);
         let unknown = bounds(&settings, &Machine { cpus: 2, ..Machine::default() });
         assert_eq!((unknown.memory, unknown.pids), (None, None), "what is not known bounds nobody");
-    }
-
-    #[test]
-    fn that_it_fails_is_said_once_in_a_minute() {
-        let own = Enforcement::default();
-        let at = |second: u64| Moment(Duration::from_secs(second));
-        let told: Vec<u64> = (0..150).step_by(6).filter(|second| own.is_failure_told(at(*second))).collect();
-        assert_eq!(told, [0, 60, 120]);
     }
 }

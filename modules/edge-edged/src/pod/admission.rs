@@ -119,7 +119,7 @@ impl<'a> Admission<'a> {
         if pod.is_terminating() {
             // Until the runtime has nothing of it any more it has what it has; its object may stay for as long as the cloud is away.
             let own = self.left.and_then(|left| left.get(&pod.id.uid));
-            if history == History::Admitted && Left::holds(own, history) {
+            if history == History::Admitted && Left::holds(own, true) {
                 self.take(pod);
             }
             return Intent::Terminate;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::pod::admission::History;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 
@@ -20,8 +19,8 @@ pub(crate) struct Left {
 
 impl Left {
     /// Whether a pod that is to end has what it has still. `own`: what is left of it; `None`: nobody has looked yet, as after a restart of
-    /// EdgeCore, and its history says it.
-    pub(crate) fn holds(own: Option<&Left>, history: History) -> bool {
-        own.map_or(history == History::Admitted, |own| own.is_there)
+    /// EdgeCore, and one that was admitted may.
+    pub(crate) fn holds(own: Option<&Left>, was_admitted: bool) -> bool {
+        own.map_or(was_admitted, |own| own.is_there)
     }
 }
