@@ -1,11 +1,10 @@
-//! Edged's actor: which pods have a worker, and the node's own report.
+//! Edged's actor: what it is told, and the node's own report. Which pods have a worker is in [`reconcile`](crate::reconcile).
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::Discriminant;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Env, Fault, Moment, Reply, Sample};
 use contract::containermanager::{ActivePod, ContainerManagerMsg};
@@ -24,37 +23,24 @@ use crate::images::collector::{IMAGE_COLLECTOR, ImageCollector};
 use crate::images::pull;
 use crate::logs::actor::{LOG_MANAGER, LogManager};
 use crate::node::checks::{self, MachineChecks};
-use crate::node::node_events;
 use crate::node::report::NodeReporter;
-use crate::node::status;
-use crate::plan::{self, StoredPods};
-use crate::pod::admission::{Admission, Capacity, NodeTraits};
 use crate::pod::allocation::Allocations;
-use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
-use crate::pod::held;
+use crate::pod::entry::Eviction;
 use crate::pod::id::PodId;
-use crate::pod::late_node::{LateNode, PATIENCE, Wait};
+use crate::pod::late_node::LateNode;
 use crate::pod::manager::PodManager;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::resource_admission::ResourceAdmission;
-use crate::pod::worker::PodWorker;
 use crate::runs::{CarefulStart, RunRecord, Why};
 use crate::runtime::app_armor;
 use crate::runtime::pleg::{Listing, Pleg};
-use crate::runtime::sysctls::Sysctls;
 use crate::settings::Settings;
 use crate::shutdown::actor::{NODE_SHUTDOWN, NodeShutdown};
 use crate::static_pods;
 use crate::static_pods::actor::{STATIC_PODS, StaticPodsSource};
-use crate::static_pods::mirrors::{self, Mirrors, Requests};
-use crate::store::{EdgedStore, StoreView, Versions};
+use crate::static_pods::mirrors::Requests;
+use crate::store::{EdgedStore, Versions};
 use crate::volume_stats::actor::{VOLUME_STATS, VolumeStatsKeeper, VolumeStatsMsg};
-
-/// 2 s between looks whether a pod that is held was released.
-const RELEASES_EVERY: Duration = Duration::from_secs(2);
-
-/// 100 ms: what many pods come to that end at once is looked at together.
-const ENDS_TOGETHER: Duration = Duration::from_millis(100);
 
 /// Runs the node's pods.
 pub struct Edged {
@@ -66,18 +52,18 @@ pub struct Edged {
     pub(crate) deps: Option<Rc<Dependencies>>,
     pub(crate) node: Rc<NodeReporter>,
     pub(crate) pods: PodManager,
-    parsed: BTreeMap<u64, Arc<ParsedPod>>,
+    pub(crate) parsed: BTreeMap<u64, Arc<ParsedPod>>,
     /// The uids of the pods in the store; `None` when it could not be read the last time.
     pub(crate) wanted: Option<BTreeSet<String>>,
     /// Of the config maps and Secrets when the store was read last.
-    versions: Option<Versions>,
+    pub(crate) versions: Option<Versions>,
     pub(crate) listing: Listing,
     /// Whether the host has AppArmor.
-    app_armor: bool,
-    late_node: LateNode,
-    mirrors: Requests,
+    pub(crate) app_armor: bool,
+    pub(crate) late_node: LateNode,
+    pub(crate) mirrors: Requests,
     /// When the timer goes off that reconciles though nothing changes.
-    wakes: Option<Moment>,
+    pub(crate) wakes: Option<Moment>,
     /// A new pod waits, for another of its name to stop or for what others still hold.
     pub(crate) is_waited_for: bool,
     /// What the runtime and the disk had when they were last listed, and that had no worker.
@@ -86,7 +72,7 @@ pub struct Edged {
     /// Who says what volumes hold.
     volume_stats: Option<Address<VolumeStatsMsg>>,
     /// The static pods that were kept for the node's kubelet API, by their hashes.
-    static_kept: Option<Vec<String>>,
+    pub(crate) static_kept: Option<Vec<String>>,
     /// Who gives devices and CPUs.
     pub(crate) containers: Option<Address<ContainerManagerMsg>>,
     pub(crate) resources: ResourceAdmission,
@@ -99,7 +85,7 @@ pub struct Edged {
     /// What ContainerManager was told last, and whether these are all.
     pub(crate) told_active: Option<(bool, BTreeMap<String, ActivePod>)>,
     /// No pod may be scheduled to the node, as was seen last.
-    is_cordoned: bool,
+    pub(crate) is_cordoned: bool,
     /// The machine's checks; `None`: nobody looks.
     checks: Option<MachineChecks>,
 }
@@ -320,246 +306,6 @@ impl Edged {
             events::folder_closed(env, &repaired);
         }
         Ok(())
-    }
-
-    /// Brings the workers in line with the store.
-    pub(crate) async fn reconcile(&mut self, cx: &mut Context<EdgedMsg>) {
-        let (store, node) = (self.store.clone(), self.settings.node_name.clone());
-        // It comes back with those that are still in the store.
-        let parsed = std::mem::take(&mut self.parsed);
-        let kept = parsed.clone();
-        let view = match cx.env().blocking(move || store.view(&node, &parsed)).await {
-            Ok(Ok(view)) => view,
-            Ok(Err(error)) => return self.store_unreadable(kept, &error, cx.env()),
-            Err(fault) => return self.store_unreadable(kept, &fault, cx.env()),
-        };
-        let StoreView {
-            mut pods,
-            parsed,
-            damaged,
-            versions,
-            node_labels,
-            node_taints,
-            node_resources,
-            is_cordoned,
-            adopted,
-        } = view;
-        self.parsed = parsed;
-        let mirrors = mirrors::take(&mut pods.valid);
-        self.add_static_pods(&mut pods, &mirrors, cx);
-        let reported = &pods.reported;
-        let asking =
-            self.allocations.apply(&mut pods.valid, |pod| reported.get(&pod.id.uid).map(Arc::as_ref));
-        let capacity = Capacity { of_node: node_resources, ..self.capacity() };
-        let labels = node_labels.unwrap_or_else(|| status::labels(&self.settings));
-        if let Some(deps) = &self.deps {
-            deps.images_wanted.replace(plan::images(&pods));
-            if std::mem::replace(&mut self.is_cordoned, is_cordoned) != is_cordoned {
-                let event = node_events::of_cordon(&self.settings.node_name, is_cordoned);
-                deps.node_event(event.kind, event.reason, &event.message);
-            }
-        }
-        let sysctls = Sysctls::new(&self.settings.allowed_sysctls, &self.node.machine().kernel);
-        let node = NodeTraits {
-            name: &self.settings.node_name,
-            labels: &labels,
-            taints: &node_taints,
-            sysctls: &sysctls,
-            app_armor: self.app_armor,
-            shutting_down: self.deps.as_ref().is_some_and(|deps| deps.shutting_down.get()),
-            features: self
-                .deps
-                .as_ref()
-                .and_then(|deps| deps.node.borrow().features.as_ref().map(|features| features.of(""))),
-        };
-        let admission = Admission::new(capacity.clone(), node);
-        let before = self.pods.intents();
-        let pressure = self.deps.as_ref().map(|deps| deps.pressure()).unwrap_or_default();
-        let mut updates = plan::updates(&pods, &before, pressure, admission);
-        for update in updates.iter_mut().filter(|update| update.pod.is_static) {
-            update.mirror = mirrors::of(&mirrors, &update.pod).cloned();
-            update.in_cloud = update.mirror.is_some();
-        }
-        let active = plan::active(&pods, &updates);
-        self.settle_resizes(&mut updates, asking, &active, &capacity, cx);
-        if let Some(deps) = &self.deps {
-            deps.active_pods.replace(plan::active(&pods, &updates));
-        }
-        let is_one_held = updates.iter().any(|update| held::is_held(&update.intent));
-        let released = std::mem::take(&mut pods.released);
-        let wanted: BTreeSet<String> = updates.iter().map(|update| update.pod.id.uid.clone()).collect();
-        // Those whose rows are damaged go on as they are until the cloud has sent them again.
-        let kept = wanted.iter().cloned().chain(self.pods.uids_of(&damaged)).collect();
-        self.pods.terminate_others(&kept);
-        self.late_node.retain(&wanted);
-        self.resources.retain(&wanted);
-        // While the files were never read nobody knows which static pods there are.
-        let is_known = self.deps.as_ref().is_some_and(|deps| deps.static_pods.borrow().is_known);
-        self.wanted = Some(wanted).filter(|_| is_known);
-        self.tell_active(&pods, &updates);
-        let held_back = self.hold_back(&updates, &pods, &before, cx).await;
-        updates.retain(|update| !held_back.contains(&update.pod.id.uid));
-        self.is_waited_for = false;
-        for update in updates {
-            let is_new = !before.contains_key(&update.pod.id.uid);
-            self.is_waited_for |= !self.hand_on(update, is_new, &pods, cx);
-        }
-        if is_one_held {
-            // Whoever releases it writes to the store, and tells nobody.
-            self.reconcile_at(cx.now() + RELEASES_EVERY, cx);
-        }
-        self.forget_released(released, cx);
-        self.forget_adopted(adopted, cx);
-        let changed = self.versions.as_ref().map(|before| versions.changed_since(before));
-        self.versions = Some(versions);
-        if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
-            self.pods.objects_changed(&changed);
-        }
-    }
-
-    /// Hands an update to the pod's worker, which is started for a new pod. False: something has to happen first that leads back here.
-    fn hand_on(
-        &mut self,
-        mut update: PodUpdate,
-        is_new: bool,
-        pods: &StoredPods,
-        cx: &mut Context<EdgedMsg>,
-    ) -> bool {
-        if is_new && (self.waits_for_node(&update, cx) || self.waits_for_resources(&mut update, pods, cx)) {
-            return false;
-        }
-        if self.pods.update(update.clone()) {
-            return true;
-        }
-        if update.pod.is_static && self.waits_for_namesake(&update.pod.id, cx) {
-            return false;
-        }
-        self.start_worker(update, cx);
-        true
-    }
-
-    /// Forgets the releases of pods that are gone. What fails now is done the next time.
-    fn forget_released(&self, released: BTreeSet<String>, cx: &Context<EdgedMsg>) {
-        let Some(wanted) = self.wanted.as_ref().filter(|_| self.store.is_whole()) else { return };
-        let gone: Vec<String> = released.difference(wanted).cloned().collect();
-        if gone.is_empty() {
-            return;
-        }
-        let store = self.store.clone();
-        cx.spawn(async move {
-            if let Err(error) = store.forget_released(gone).await {
-                tracing::warn!(%error, "releases of pods that are gone stay in the store");
-            }
-        });
-    }
-
-    /// Forgets of which pods another daemon made the containers once nobody wants them and nothing of them is left. What fails now is
-    /// done the next time.
-    fn forget_adopted(&self, adopted: BTreeSet<String>, cx: &Context<EdgedMsg>) {
-        let wanted = self.wanted.as_ref().filter(|_| !adopted.is_empty() && self.store.is_whole());
-        // What is there nobody knows before the runtime was listed.
-        let (Some(wanted), Some(left)) = (wanted, &self.left) else { return };
-        let is_left = |uid: &String| left.iter().any(|(id, _)| id.uid == *uid);
-        let gone: Vec<String> =
-            adopted.difference(wanted).filter(|uid| !self.pods.has(uid)).cloned().collect();
-        let gone: Vec<String> = gone.into_iter().filter(|uid| !is_left(uid)).collect();
-        if gone.is_empty() {
-            return;
-        }
-        let store = self.store.clone();
-        cx.spawn(async move {
-            if let Err(error) = store.forget_adopted(gone).await {
-                tracing::warn!(%error, "which pods were another daemon's stays in the store");
-            }
-        });
-    }
-
-    /// A pod has left the runtime, or nothing of it is left. Where a new one waits for that, it goes on at once.
-    async fn pod_ended(&mut self, cx: &mut Context<EdgedMsg>) {
-        if self.is_waited_for {
-            self.reconcile(cx).await;
-        } else {
-            self.reconcile_at(cx.now() + ENDS_TOGETHER, cx);
-        }
-    }
-
-    /// Looks again though nothing changes: one timer at a time, unless an earlier one is needed.
-    pub(crate) fn reconcile_at(&mut self, at: Moment, cx: &Context<EdgedMsg>) {
-        let now = cx.now();
-        if self.wakes.is_none_or(|wakes| wakes <= now || at < wakes) {
-            self.wakes = Some(at);
-            cx.after(at.since(now), EdgedMsg::Reconcile);
-        }
-    }
-
-    /// Adds the pods that files describe, and asks for their mirrors.
-    fn add_static_pods(&mut self, pods: &mut StoredPods, mirrors: &Mirrors, cx: &Context<EdgedMsg>) {
-        let Some(deps) = self.deps.clone() else { return };
-        let own = deps.static_pods.borrow();
-        let described: Vec<Arc<ParsedPod>> = own.pods().map(|pod| Arc::clone(&pod.parsed)).collect();
-        pods.valid.extend(described.iter().cloned());
-        if !own.is_known {
-            return;
-        }
-        let (requests, again) = self.mirrors.due(own.pods(), mirrors, cx.now());
-        if let Some(pause) = again {
-            self.reconcile_at(cx.now() + pause, cx);
-        }
-        let hashes: Vec<String> = described.iter().map(|pod| pod.id.uid.clone()).collect();
-        let kept = (self.static_kept.as_ref() != Some(&hashes)).then(|| {
-            self.static_kept = Some(hashes);
-            own.pods().map(|pod| (pod.parsed.id.clone(), pod.json.clone())).collect()
-        });
-        drop(own);
-        if requests.is_empty() && kept.is_none() {
-            return;
-        }
-        cx.spawn(async move {
-            if let Some(kept) = kept
-                && let Err(error) = deps.store.keep_static_pods(kept).await
-            {
-                events::report_not_kept(&deps.env, "static pods", &error);
-            }
-            for request in requests {
-                if let Err(error) = deps.report(&request).await {
-                    events::report_not_kept(&deps.env, "mirror of a static pod", &error);
-                }
-            }
-        });
-    }
-
-    /// Whether a new pod that does not fit to the Node waits for news of it.
-    fn waits_for_node(&mut self, update: &PodUpdate, cx: &Context<EdgedMsg>) -> bool {
-        match self.late_node.waits(&update.pod.id.uid, &update.intent, cx.now()) {
-            Wait::No => false,
-            Wait::GoesOn => true,
-            Wait::Begins => {
-                cx.after(PATIENCE, EdgedMsg::Reconcile);
-                true
-            }
-        }
-    }
-
-    fn store_unreadable(
-        &mut self,
-        parsed: BTreeMap<u64, Arc<ParsedPod>>,
-        error: &dyn std::fmt::Display,
-        env: &Env,
-    ) {
-        events::store_unreadable(env, error);
-        self.parsed = parsed;
-        self.wanted = None;
-    }
-
-    /// Gives a pod that has none a worker.
-    pub(crate) fn start_worker(&mut self, update: PodUpdate, cx: &mut Context<EdgedMsg>) {
-        let Some(deps) = self.deps.clone() else { return };
-        let name = PodWorker::name(&update.pod.id);
-        let entry = Rc::new(PodEntry::new(update));
-        let shared = Rc::clone(&entry);
-        let worker =
-            cx.child(name, PodWorker::policy(), move || PodWorker::new(Rc::clone(&deps), Rc::clone(&shared)));
-        self.pods.add(entry, worker);
     }
 
     fn runtime_event(&self, id: &str) {

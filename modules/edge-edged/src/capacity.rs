@@ -15,17 +15,18 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::huge_pages;
 
 impl Edged {
-    /// Takes the resizes among `asking` for which there is room beside the `active` pods; the others wait, and are looked at again.
+    /// Takes the resizes among `asking` for which there is room beside the pods that hold something of the node; the others wait, and are
+    /// looked at again.
     pub(crate) fn settle_resizes(
         &mut self,
         updates: &mut [PodUpdate],
         asking: Asking,
-        active: &[Arc<ParsedPod>],
+        holding: &[Arc<ParsedPod>],
         capacity: &Capacity,
         cx: &Context<EdgedMsg>,
     ) {
         self.allocations.node = self.node_policies();
-        self.allocations.settle(updates, asking, active, capacity);
+        self.allocations.settle(updates, asking, holding, capacity);
         if updates.iter().any(|update| update.resize_pending.is_some()) {
             self.reconcile_at(cx.now() + allocation::AGAIN, cx);
         }

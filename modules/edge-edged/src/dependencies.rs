@@ -31,6 +31,7 @@ use crate::images::collection::ImageUses;
 use crate::images::pulls::Pulls;
 use crate::json_error;
 use crate::kubelet_metrics::KubeletMetrics;
+use crate::node::enforced::Enforcement;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::{About, EventType, Recorder};
@@ -42,6 +43,7 @@ use crate::runtime::bounds::NodeLimits;
 use crate::runtime::dns::NodeDns;
 use crate::runtime::fields::FieldValues;
 use crate::runtime::ids::RuntimeIds;
+use crate::runtime::kubepods::NodeBounds;
 use crate::runtime::sandbox::SandboxContext;
 use crate::said_lately::SaidLately;
 use crate::settings::{JOB_PULLS, Settings};
@@ -64,6 +66,8 @@ pub(crate) struct NodeInfo {
     pub(crate) disk: u64,
     pub(crate) dns: NodeDns,
     pub(crate) limits: NodeLimits,
+    /// What all pods together may have.
+    pub(crate) all_pods: NodeBounds,
 }
 
 /// What EdgeCsi says of the node.
@@ -120,6 +124,8 @@ pub(crate) struct Dependencies {
     pub(crate) shutting_down: Cell<bool>,
     /// The node has said that it knows no DNS of the cluster, once in this run.
     pub(crate) told_no_cluster_dns: Cell<bool>,
+    /// What was said of what all pods together may have.
+    pub(crate) enforcement: Enforcement,
     /// What the node is short of, once that was measured.
     pub(crate) shortages: RefCell<Option<Vec<Shortage>>>,
     /// What the log need not say again.
@@ -186,6 +192,7 @@ impl Dependencies {
             static_pods,
             shutting_down,
             told_no_cluster_dns: Cell::new(false),
+            enforcement: Enforcement::default(),
             shortages,
             said,
             measured,

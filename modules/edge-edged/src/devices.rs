@@ -1,6 +1,7 @@
 //! Edged and ContainerManager: which pods are here, which of them wait for what they ask for, and how their devices fare.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::Context;
@@ -12,6 +13,7 @@ use crate::actor::Edged;
 use crate::plan::StoredPods;
 use crate::pod::admission::History;
 use crate::pod::entry::PodUpdate;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 use crate::pod::resource_admission::Gate;
 use crate::pod::resource_demand;
@@ -79,28 +81,12 @@ impl Edged {
         self.resources.asking(&uid, task);
     }
 
-    /// Tells ContainerManager which pods are not to lose what they have: those that are to run or to end and have not, and those
-    /// of which something is left in the runtime. And whether there may be others: after a loss of rows, and while the files of
-    /// static pods were never read.
-    pub(crate) fn tell_active(&mut self, stored: &StoredPods, updates: &[PodUpdate]) {
+    /// Tells ContainerManager which pods are not to lose what they have: those that hold something of the node. And whether there may
+    /// be others: after a loss of rows, and while the files of static pods were never read.
+    pub(crate) fn tell_active(&mut self, holding: &[Arc<ParsedPod>]) {
         let Some(containers) = &self.containers else { return };
-        let mut active: BTreeMap<String, ActivePod> = BTreeMap::new();
-        let wanted = updates.iter().filter(|update| update.intent == Intent::Run);
-        let wanted = wanted.filter(|update| stored.history(&update.pod) != History::Ended);
-        let decided: BTreeSet<&str> = updates.iter().map(|update| update.pod.id.uid.as_str()).collect();
-        let left = self.pods.with_something_left();
-        // Those that have ended are decided about, too, and hold nothing.
-        let left = left
-            .filter(|(pod, intent)| *intent == Intent::Terminate || !decided.contains(pod.id.uid.as_str()));
-        // One that has failed and still runs out its grace has what it has.
-        let ending = updates.iter().filter(|update| {
-            matches!(update.intent, Intent::Fail { .. } | Intent::Hold { .. })
-                && self.pods.may_run(&update.pod.id.uid)
-        });
-        let ending = ending.map(|update| update.pod.clone());
-        for pod in wanted.map(|update| update.pod.clone()).chain(ending).chain(left.map(|(pod, _)| pod)) {
-            active.insert(pod.id.uid.clone(), resource_demand::active(&pod));
-        }
+        let active: BTreeMap<String, ActivePod> =
+            holding.iter().map(|pod| (pod.id.uid.clone(), resource_demand::active(pod))).collect();
         let is_known = self.deps.as_ref().is_some_and(|deps| deps.static_pods.borrow().is_known);
         let are_all = is_known && self.store.names_all();
         let told = (are_all, active);

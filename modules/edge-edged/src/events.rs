@@ -92,6 +92,12 @@ pub(crate) fn classes_not_weighed(env: &Env, error: &dyn std::fmt::Display) {
     tracing::debug!(%error, "weights of the classes of pods could not be written");
 }
 
+/// All pods together could not be bounded. It is tried again with each report of the node, whose event says it.
+pub(crate) fn pods_not_bounded(env: &Env, error: &dyn std::fmt::Display) {
+    env.count("edged_node_allocatable_not_enforced");
+    tracing::debug!(%error, "all pods together could not be bounded");
+}
+
 /// A status, an end, an event of a pod or the node's report could not be put into the outbox.
 pub(crate) fn report_not_kept(env: &Env, what: &str, error: &str) {
     env.count("edged_reports_not_kept");
@@ -219,7 +225,8 @@ pub(crate) fn shutdown_delay_short(env: &Env, delay: Duration, wanted: Duration)
     );
 }
 
-/// logind cannot be reached: the machine would end without a word to the pods. Said once until it is another reason.
+/// logind cannot be reached: the machine would end without a word to the pods. When that is said is in
+/// [`Silence`](crate::shutdown::plan::Silence).
 pub(crate) fn logind_lost(env: &Env, error: &std::io::Error) {
     env.count("edged_logind_lost");
     tracing::warn!(%error, "logind cannot be reached: pods do not end in order when the machine does");
@@ -228,7 +235,11 @@ pub(crate) fn logind_lost(env: &Env, error: &std::io::Error) {
 /// The machine is to end, or is not any more.
 pub(crate) fn shutdown_changed(env: &Env, begins: bool) {
     env.count("edged_shutdowns");
-    tracing::warn!(begins, "logind says whether the machine ends");
+    if begins {
+        tracing::info!("the machine is to end, by logind: pods end first");
+    } else {
+        tracing::info!("the machine does not end after all, by logind");
+    }
 }
 
 /// All pods have ended before the machine, or have had their time.

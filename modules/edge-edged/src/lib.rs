@@ -43,6 +43,7 @@ mod node;
 mod plan;
 mod pod;
 mod prober;
+mod reconcile;
 mod relist;
 mod runs;
 mod runtime;

@@ -13,6 +13,7 @@ use crate::pod::admission::{Admission, History};
 use crate::pod::entry::PodUpdate;
 use crate::pod::held;
 use crate::pod::id::PodId;
+use crate::pod::left::Left;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 
@@ -53,6 +54,31 @@ pub(crate) fn active(stored: &StoredPods, updates: &[PodUpdate]) -> Vec<Arc<Pars
     let runs = updates.iter().filter(|update| update.intent == Intent::Run);
     let active = runs.filter(|update| stored.history(&update.pod) != History::Ended);
     active.map(|update| Arc::clone(&update.pod)).collect()
+}
+
+/// The pods that have something of the node: those that should run and have not ended, and those that end until their containers are gone
+/// (kubelet's `filterOutInactivePods`). `left`: what is left of those that have a worker, by uid.
+pub(crate) fn holding(
+    stored: &StoredPods,
+    updates: &[PodUpdate],
+    left: &BTreeMap<String, Left>,
+) -> Vec<Arc<ParsedPod>> {
+    let holds = |update: &&PodUpdate| {
+        let own = left.get(&update.pod.id.uid);
+        match update.intent {
+            Intent::Run => stored.history(&update.pod) != History::Ended,
+            Intent::Terminate => Left::holds(own, stored.history(&update.pod) == History::Admitted),
+            // One that has failed and still runs out its grace has what it has.
+            Intent::Fail { .. } | Intent::Hold { .. } => own.is_some_and(|own| own.may_run),
+        }
+    };
+    let decided: BTreeSet<&str> = updates.iter().map(|update| update.pod.id.uid.as_str()).collect();
+    let others = left.iter().filter(|(uid, own)| {
+        let may_hold = matches!(own.intent, Intent::Run | Intent::Terminate) || own.may_run;
+        own.is_there && may_hold && !decided.contains(uid.as_str())
+    });
+    let of_store = updates.iter().filter(holds).map(|update| Arc::clone(&update.pod));
+    of_store.chain(others.map(|(_, own)| Arc::clone(&own.pod))).collect()
 }
 
 /// The images of the pods that have not ended, as the runtime is asked for them.
@@ -263,6 +289,55 @@ mod tests {
         let decided = updates(&stored, &BTreeMap::new(), Pressure::default(), admission);
         let message = "spec is missing".to_owned();
         assert_eq!(decided[0].intent, Intent::Hold { reason: "InvalidPod".to_owned(), message });
+    }
+
+    #[test]
+    fn a_pod_that_ends_has_what_it_has_until_it_has_left_the_runtime() {
+        let made = |uid: &str| {
+            let mut pod = pod(json!({}));
+            pod.id.uid = uid.to_owned();
+            Arc::new(pod)
+        };
+        let update = |uid: &str, intent: Intent| PodUpdate {
+            pod: made(uid),
+            intent,
+            in_cloud: true,
+            mirror: None,
+            resize_pending: None,
+        };
+        let failed = || Intent::Fail { reason: "Preempting".to_owned(), message: String::new() };
+        let updates = [
+            update("runs", Intent::Run),
+            update("begun-before", Intent::Terminate),
+            update("never-begun", Intent::Terminate),
+            update("just-told", Intent::Terminate),
+            update("gone", Intent::Terminate),
+            update("makes-room", failed()),
+            update("has-made-room", failed()),
+        ];
+        let started: PodStatus =
+            serde_json::from_value(json!({"startTime": "2999-01-01T00:00:00Z"})).unwrap();
+        let reported =
+            ["begun-before", "just-told", "gone"].map(|uid| (uid.to_owned(), Arc::new(started.clone())));
+        let stored = StoredPods { reported: reported.into(), ..StoredPods::default() };
+        let left = |uid: &str, intent: Intent, is_there: bool, may_run: bool| {
+            (uid.to_owned(), Left { pod: made(uid), intent, is_there, may_run })
+        };
+        let left: BTreeMap<String, Left> = [
+            // Its worker hears of it in a moment.
+            left("just-told", Intent::Run, true, true),
+            left("gone", Intent::Terminate, false, false),
+            left("makes-room", failed(), true, true),
+            left("has-made-room", failed(), true, false),
+            // Of which the store knows nothing any more.
+            left("orphan", Intent::Terminate, true, true),
+            left("orphan-that-failed", failed(), true, true),
+            left("orphan-that-is-gone", Intent::Terminate, false, false),
+        ]
+        .into();
+        let holding = holding(&stored, &updates, &left);
+        let uids: Vec<&str> = holding.iter().map(|pod| pod.id.uid.as_str()).collect();
+        assert_eq!(uids, ["runs", "begun-before", "just-told", "makes-room", "orphan", "orphan-that-failed"]);
     }
 
     #[test]

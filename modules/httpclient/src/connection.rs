@@ -24,6 +24,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the head of the answer had more bytes or headers than its [`HeadBounds`].
+    pub fn is_head_too_large(&self) -> bool {
+        matches!(self, Error::Exchange(error) | Error::Unsent(error) if error.is_parse_too_large())
+    }
+
     /// Whether the peer has ended the connection before its answer was whole.
     pub fn is_incomplete_message(&self) -> bool {
         matches!(self, Error::Exchange(error) | Error::Unsent(error) if error.is_incomplete_message())
@@ -87,6 +92,25 @@ pub enum Dialect {
     AsGo,
 }
 
+/// How much the head of an answer may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadBounds {
+    /// Bytes of the whole head.
+    pub bytes: usize,
+    /// How many headers; 16,384 at the most, since more find no place in a map of them.
+    pub headers: usize,
+}
+
+impl Default for HeadBounds {
+    /// [`HEAD_MAX`], and 100 headers.
+    fn default() -> Self {
+        HeadBounds { bytes: HEAD_MAX, headers: 100 }
+    }
+}
+
+/// More than this would be no error of hyper's, but a panic.
+const HEADERS_MAX: usize = 16_384;
+
 /// Begins to speak HTTP/1.1 on a stream. The second is the connection, which does something only while it is polled, and ends with the
 /// sender or with the peer's end of it.
 ///
@@ -118,9 +142,27 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    // hyper takes 100 headers in a head, unless told otherwise.
+    handshake_within(HeadBounds::default(), dialect, stream).await
+}
+
+/// The same with other bounds of a head.
+///
+/// # Errors
+/// As [`handshake`].
+pub async fn handshake_within<T, B>(
+    head: HeadBounds,
+    dialect: Dialect,
+    stream: T,
+) -> Result<(SendRequest<B>, impl Future<Output = hyper::Result<()>> + use<T, B>), Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_MAX).max_header_size(HEAD_MAX);
+    builder.max_buf_size(head.bytes).max_header_size(head.bytes);
+    builder.max_headers(head.headers.min(HEADERS_MAX));
     builder.title_case_headers(dialect == Dialect::AsGo);
     builder.allow_spaces_after_header_name_in_responses(dialect == Dialect::AsGo);
     let stream = Guarded::new(stream);
@@ -203,6 +245,31 @@ mod tests {
         let (mut sender, connection) = handshake(saying(ODD.to_vec()).await).await.unwrap();
         tokio::spawn(connection);
         assert!(sender.send_request(request()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_head_has_the_bounds_of_whoever_asks() {
+        let head = |headers: usize, letters: usize| {
+            let one = format!("X-A: {}\r\n", "a".repeat(letters));
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{}\r\nok", one.repeat(headers)).into_bytes()
+        };
+        let asked = async |bounds: HeadBounds, head: Vec<u8>| {
+            let made = handshake_within(bounds, Dialect::Plain, saying(head).await).await;
+            let (mut sender, connection) = made.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request()).await.map(|answer| answer.status().as_u16())
+        };
+        let wide = HeadBounds { bytes: 256 << 10, headers: usize::MAX };
+        assert_eq!(asked(wide, head(1000, 200)).await.unwrap(), 200);
+        for (bounds, bytes) in [
+            (HeadBounds::default(), head(10, 10_000)),
+            (HeadBounds::default(), head(101, 1)),
+            (wide, head(1000, 300)),
+            (wide, head(HEADERS_MAX + 1, 1)),
+        ] {
+            let error = asked(bounds, bytes).await.unwrap_err();
+            assert!(error.is_head_too_large(), "{error}");
+        }
     }
 
     /// A stream that has more and more informational heads once something was written, and says how much was read of it.

@@ -2,7 +2,7 @@
 //!
 //! hyper reads on within one poll as long as bytes come that are no answer yet, and passes over any number of informational heads
 //! (`100 Continue`, `103 Early Hints`): no time-out fires and no other task runs in the meantime. Here a peer may send
-//! [`INFORMATIONAL_MAX`] of them before the answer, as with Go's client, has [`HEAD_MAX`] for a head, and gets
+//! [`INFORMATIONAL_MAX`] of them before the answer, as with Go's client, has [`HeadBounds`] for a head, and gets
 //! [`READ_MAX`] read at a time.
 //!
 //! [`handshake`] is the way for one connection; whoever keeps a pool puts [`Guarded`] around its streams and has each request
@@ -20,8 +20,8 @@ pub mod http2;
 #[cfg(feature = "tls")]
 pub mod tls;
 
-pub use connection::{Dialect, Error, SendRequest, handshake, handshake_as};
+pub use connection::{Dialect, Error, HeadBounds, SendRequest, handshake, handshake_as, handshake_within};
 pub use guard::{Guard, Guarded, INFORMATIONAL_MAX, READ_MAX, TooManyInformational, watch};
 
-/// 64 KiB: the longest head of an answer that is read.
+/// 64 KiB: the longest head of an answer that is read, unless whoever asks takes another ([`handshake_within`]).
 pub const HEAD_MAX: usize = 64 << 10;

@@ -44,8 +44,8 @@ pub fn verdict(sets: &[(String, String)]) -> Finding {
     Finding::warned(
         DAEMON_SETS,
         format!(
-            "{} landed here and find no API server: `keadm init --dry-run` prints a patch for each that keeps it off edge nodes, and \
-             `keadm init --keep-daemonsets-off` applies them",
+            "{} landed here and find no API server: `keadm init --dry-run --force` prints a patch for each that keeps it off edge nodes; `keadm init \
+             --keep-daemonsets-off --force`, with the flags and values of before, installs CloudCore over itself and applies them",
             named.join(", ")
         ),
     )
@@ -73,5 +73,8 @@ mod tests {
         );
         let found = daemon_sets(&[pod("kube-proxy", "DaemonSet"), pod("kube-flannel-ds", "DaemonSet")]);
         grade(&found, Warned, "kube-system/kube-flannel-ds, kube-system/kube-proxy landed here");
+        // A node is there, and so is CloudCore: without --force its check `Installed` fails before a daemon set is looked at.
+        grade(&found, Warned, "`keadm init --dry-run --force`");
+        grade(&found, Warned, "--keep-daemonsets-off --force`");
     }
 }

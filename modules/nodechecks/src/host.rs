@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
@@ -87,6 +88,12 @@ impl Host {
     /// Whether something has that name.
     pub fn has(&self, path: impl AsRef<Path>) -> bool {
         self.at(path).exists()
+    }
+
+    /// Whether it is a file that somebody may start.
+    pub fn has_program(&self, path: impl AsRef<Path>) -> bool {
+        let there = fs::metadata(self.at(path));
+        there.is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
     }
 
     /// The names in a folder, sorted; `None` when there is none.

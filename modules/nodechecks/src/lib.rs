@@ -17,6 +17,7 @@ pub mod address;
 mod beside;
 mod cgroup_driver;
 pub mod clock;
+mod cni;
 pub mod daemon_sets;
 mod finding;
 mod host;

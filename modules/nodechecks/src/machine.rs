@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use config::edge::EdgeCore;
 
+use crate::cni;
 use crate::finding::Finding;
 use crate::host::{Disk, Host, bytes};
-use crate::runtime;
 
 /// 1, as KubeEdge's `keadm debug check` has it.
 const CORES_MIN: usize = 1;
@@ -368,15 +368,12 @@ pub fn iptables(host: &Host) -> Finding {
     {
         return Finding::passed(CHECK, path);
     }
-    let files = runtime::cni_files(host, Path::new(runtime::CNI_FOLDER));
-    let texts: Vec<String> = files
-        .iter()
-        .take(CNI_FILES_MAX)
-        .map(|file| host.text(format!("{}/{file}", runtime::CNI_FOLDER)))
-        .collect();
+    let files = cni::files(host, Path::new(cni::FOLDER));
+    let texts: Vec<String> =
+        files.iter().take(CNI_FILES_MAX).map(|file| host.text(format!("{}/{file}", cni::FOLDER))).collect();
     let is_needed = |text: &String| START_IPTABLES.iter().any(|word| text.contains(word));
     if !texts.is_empty() && !texts.iter().any(is_needed) {
-        let folder = runtime::CNI_FOLDER;
+        let folder = cni::FOLDER;
         return Finding::passed(CHECK, format!("is not there, and no plugin of {folder} starts it"));
     }
     Finding::warned(

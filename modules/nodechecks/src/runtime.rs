@@ -1,17 +1,17 @@
 //! The container runtime: whether it answers, has CRI, has a network and makes cgroups as edgecore expects. The verdicts are pure.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use beehive::Env;
 use config::edge::EdgeCore;
 use cri::v1::{CgroupDriver, RuntimeStatus, VersionResponse};
 use cri::{Error, Grpc, Runtime};
-use serde_json::Value;
 
 use crate::cgroup_driver;
-use crate::finding::Finding;
+use crate::cni::{self, Network};
+use crate::finding::{Finding, Grade};
 use crate::host::Host;
 use crate::words::short;
 
@@ -21,8 +21,9 @@ const NETWORK: &str = "CniConfiguration";
 const DRIVER: &str = "CgroupDriver";
 /// 4 s for an answer: a runtime that works gives it at once.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
-/// Where containerd and CRI-O look for the network's configuration unless they are told.
-pub(crate) const CNI_FOLDER: &str = "/etc/cni/net.d";
+/// Of what containerd hears nothing: it watches one folder for writes.
+const UNSEEN: &str = "containerd 1.6 only after `systemctl restart containerd`, which ends no container, where the file was moved there or the folder \
+                      itself is new";
 /// Where runtimes listen: which of them is there is said with a wrong endpoint.
 const SOCKETS: [&str; 4] = [
     "/run/containerd/containerd.sock",
@@ -83,10 +84,15 @@ pub async fn ask_one(runtime: &dyn Runtime, env: &Env) -> RuntimeSeen {
 /// All that is found of it.
 pub fn verdicts(seen: &RuntimeSeen, settings: &EdgeCore, host: &Host) -> Vec<Finding> {
     let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
-    let folder = cni_folder(&seen.info);
+    let of_network = Network::of(&seen.info);
+    let files = cni::files(host, &of_network.folder);
+    let plugins = cni::plugins(host, &of_network, &files);
     let mut findings = vec![answers(&seen.version, endpoint, host)];
     findings.extend(plugin(&seen.version, &seen.status));
-    findings.push(network(seen.status.as_ref().ok(), &folder, &cni_files(host, &folder)));
+    // Where a plugin is missing that is the fault, and said once.
+    let misses = plugins.as_ref().is_some_and(|found| found.grade == Grade::Failed);
+    findings.push(network(seen.status.as_ref().ok().filter(|_| !misses), &of_network.folder, &files));
+    findings.extend(plugins);
     findings.extend(driver(settings, seen));
     findings
 }
@@ -175,42 +181,20 @@ fn plugin(
     })
 }
 
-/// Where the runtime looks for the network's configuration, by its own word.
-fn cni_folder(info: &HashMap<String, String>) -> PathBuf {
-    let config = info.get("config").and_then(|config| serde_json::from_str::<Value>(config).ok());
-    let cni = config.as_ref().and_then(|config| config.get("cni"));
-    let folder =
-        cni.and_then(|cni| cni.get("confDir").and_then(Value::as_str).or(cni["confDirs"][0].as_str()));
-    PathBuf::from(folder.filter(|folder| folder.starts_with('/')).unwrap_or(CNI_FOLDER))
-}
-
-/// The names of the configurations of the network in a folder.
-pub(crate) fn cni_files(host: &Host, folder: &Path) -> Vec<String> {
-    let is_configuration = |name: &String| {
-        [".conf", ".conflist", ".json"].iter().any(|ending| name.ends_with(ending)) && !name.starts_with('.')
-    };
-    host.names(folder).into_iter().flatten().filter(is_configuration).collect()
-}
-
 /// Whether pods have a network. What the runtime says counts; without it the files.
 fn network(status: Option<&RuntimeStatus>, folder: &Path, files: &[String]) -> Finding {
     let shown = folder.display();
     let write = format!(
         "write one, as {shown}/10-bridge.conflist with the plugins bridge and portmap (Debian: `apt-get install containernetworking-plugins`; the \
-         README of those plugins has an example); the runtime takes it up by itself"
+         README of those plugins has an example); the runtime takes it up by itself, but {UNSEEN}"
     );
     let condition = status
         .and_then(|status| status.conditions.iter().find(|condition| condition.r#type == "NetworkReady"));
     match (condition, files.first()) {
-        (Some(condition), None) if !condition.status => Finding::failed(
-            NETWORK,
-            format!("there is no CNI configuration in {shown}, so that no pod gets an address: {write}"),
-        ),
         (Some(condition), Some(file)) if !condition.status => Finding::failed(
             NETWORK,
             format!(
-                "the runtime cannot use {shown}/{} ({}): is the plugin there that it names, in /opt/cni/bin or /usr/lib/cni (the runtime's binDir), \
-                 and is it JSON with a cniVersion?",
+                "the runtime cannot use {shown}/{} ({}): is it JSON with a cniVersion? The runtime takes it up by itself, but {UNSEEN}",
                 short(file),
                 short(&condition.message)
             ),
@@ -219,10 +203,13 @@ fn network(status: Option<&RuntimeStatus>, folder: &Path, files: &[String]) -> F
             let word = if condition.is_some() { "" } else { "; whether the runtime can use it is not known" };
             Finding::passed(NETWORK, format!("{shown}/{}{word}", short(file)))
         }
-        (Some(_), None) => Finding::passed(NETWORK, "the runtime says that the network is ready"),
-        (None, None) => Finding::failed(
+        (Some(condition), None) if condition.status => {
+            Finding::passed(NETWORK, "the runtime says that the network is ready")
+        }
+        // In the same words, whether the runtime says so or nothing: it is the same fault.
+        (_, None) => Finding::failed(
             NETWORK,
-            format!("there is no CNI configuration in {shown}, so that no pod will get an address: {write}"),
+            format!("there is no CNI configuration in {shown}, so that no pod gets an address: {write}"),
         ),
     }
 }
@@ -310,13 +297,37 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let host = Host::in_folder(folder.path());
         let not_ready = seen((false, "cni plugin not initialized"));
-        grade(of(&found(&not_ready, &host), NETWORK), Failed, "no CNI configuration in /etc/cni/net.d");
+        let none = found(&not_ready, &host);
+        grade(of(&none, NETWORK), Failed, "no CNI configuration in /etc/cni/net.d");
+        // A runtime that is restarted for it is no other fault.
+        let silent = RuntimeSeen { status: Err(Error::Deadline { call: "Status" }), ..seen((false, "")) };
+        assert_eq!(of(&found(&silent, &host), NETWORK), of(&none, NETWORK));
         let here = folder.path().join("etc/cni/net.d");
         std::fs::create_dir_all(&here).unwrap();
         std::fs::write(here.join(".10-x.conflist.swp"), "").unwrap();
         grade(of(&found(&not_ready, &host), NETWORK), Failed, "no CNI configuration");
         std::fs::write(here.join("10-x.conflist"), "").unwrap();
-        grade(of(&found(&not_ready, &host), NETWORK), Failed, "10-x.conflist (cni plugin not initialized)");
+        let torn = found(&not_ready, &host);
+        grade(of(&torn, NETWORK), Failed, "10-x.conflist (cni plugin not initialized)");
+        grade(of(&torn, NETWORK), Failed, "only after `systemctl restart containerd`");
+        assert!(!torn.iter().any(|finding| finding.check == cni::PLUGIN), "what cannot be read names none");
+        // It names a plugin that is not there: that is the one fault.
+        let names = r#"{"plugins": [{"type": "bridge"}]}"#;
+        std::fs::write(here.join("10-x.conflist"), names).unwrap();
+        for seen in [&not_ready, &seen((true, ""))] {
+            let missing = found(seen, &host);
+            let failed: Vec<&str> = missing
+                .iter()
+                .filter(|finding| finding.grade == Failed)
+                .map(|finding| finding.check)
+                .collect();
+            assert_eq!(failed, [cni::PLUGIN]);
+            grade(of(&missing, cni::PLUGIN), Failed, "bridge is not in /opt/cni/bin or /usr/lib/cni");
+        }
+        std::fs::create_dir_all(folder.path().join("usr/lib/cni")).unwrap();
+        let program = folder.path().join("usr/lib/cni/bridge");
+        std::fs::write(&program, "").unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         grade(of(&found(&seen((true, "")), &host), NETWORK), Passed, "10-x.conflist");
         let elsewhere =
             HashMap::from([("config".to_owned(), r#"{"cni":{"confDir":"/elsewhere"}}"#.to_owned())]);

@@ -13,6 +13,7 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod bus;
 mod daemon;
 mod needs;
 mod oci;
@@ -29,6 +30,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
+pub use bus::PrivateBus;
 pub use daemon::{Daemon, free_ports, tail};
 pub use needs::missing;
 pub use oci::{Entry, Image};

@@ -26,8 +26,8 @@ use crate::events;
 use crate::images::collector;
 use crate::node::machine;
 use crate::pod::parsed_pod::ParsedPod;
-use crate::runtime::cgroup;
 use crate::runtime::demand;
+use crate::runtime::kubepods;
 
 /// Entries that are counted at a turn of the disk's: some 10 ms.
 const SLICE: usize = 1000;
@@ -55,7 +55,7 @@ pub(super) async fn observe(deps: &Rc<Dependencies>) -> Observation {
     let cgroups = settings.cgroups.clone();
     let look = move || {
         let mut observation = look(&root, images.as_deref());
-        let pods = cgroup::working_set_of_pods(&cgroups, driver, &cgroup);
+        let pods = kubepods::working_set_of_pods(&cgroups, driver, &cgroup);
         let whole = observation.observed.iter().find(|own| own.signal == Signal::Memory);
         if let (Some(used), Some(whole)) = (pods, whole) {
             let capacity = whole.capacity.saturating_sub(reserved);

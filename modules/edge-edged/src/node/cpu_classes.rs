@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::dependencies::{Dependencies, blocking};
 use crate::events;
 use crate::pod::parsed_pod::ParsedPod;
-use crate::runtime::cgroup;
 use crate::runtime::demand;
+use crate::runtime::kubepods;
 use crate::runtime::resources::Qos;
 use crate::runtime::slices::Slices;
 
@@ -24,7 +24,7 @@ pub(crate) async fn weigh(deps: &Dependencies) {
     let cgroups = deps.settings.cgroups.clone();
     let slices = Slices::of(&deps.settings);
     let weigh = move || {
-        let weighed = cgroup::weigh_classes(&cgroups, (driver, &root), burstable);
+        let weighed = kubepods::weigh_classes(&cgroups, (driver, &root), burstable);
         // Not with each pod: with those that change the weights.
         let told = match (slices, &weighed) {
             (Some(slices), Ok(true)) => slices.weigh_classes(burstable),

@@ -4,6 +4,8 @@ pub(crate) mod checks;
 pub(crate) mod conditions;
 pub(crate) mod cpu_classes;
 mod csi_drivers;
+pub(crate) mod enforced;
+pub(crate) mod enforcement;
 pub(crate) mod findings;
 pub(crate) mod machine;
 pub(crate) mod node_events;

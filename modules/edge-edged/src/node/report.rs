@@ -16,6 +16,7 @@ use crate::error::StepError;
 use crate::events;
 use crate::node::cpu_classes;
 use crate::node::csi_drivers::DriversSeen;
+use crate::node::enforcement;
 use crate::node::findings::Findings;
 use crate::node::machine::{self, Machine};
 use crate::node::node_events;
@@ -137,6 +138,7 @@ impl NodeReporter {
                 },
                 has_cgroups_v2: cgroup::is_v2(&settings.cgroups),
             },
+            all_pods: enforcement::bounds(settings, &machine),
             dns: NodeDns {
                 cluster_servers: settings.cluster_dns.clone(),
                 cluster_domain: settings.cluster_domain.clone(),
@@ -158,6 +160,8 @@ impl NodeReporter {
         }
         cpu_classes::weigh(deps).await;
         self.report_when_changed(deps).await;
+        // Behind it: a node's first report makes the Node that the event is about.
+        enforcement::enforce(deps).await;
         self.since.set(None);
     }
 

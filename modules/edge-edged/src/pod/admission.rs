@@ -7,6 +7,7 @@ use contract::containermanager::DeviceCount;
 use k8s_openapi::api::core::v1::Taint;
 
 use crate::pod::host_ports::HostPorts;
+use crate::pod::left::Left;
 use crate::pod::node_match;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
@@ -95,6 +96,8 @@ pub(crate) struct Admission<'a> {
     running: Vec<(String, Standing)>,
     /// The uids of those that had to make room.
     preempted: BTreeSet<String>,
+    /// What is left of those that have a worker, by uid.
+    left: Option<&'a BTreeMap<String, Left>>,
 }
 
 /// Why a pod is turned away: the reason and the message of its status.
@@ -103,14 +106,20 @@ type Refusal = (String, String);
 impl<'a> Admission<'a> {
     pub(crate) fn new(room: Capacity, node: NodeTraits<'a>) -> Self {
         let (used, ports) = (Amounts::new(), HostPorts::default());
-        Admission { room, node, used, ports, running: Vec::new(), preempted: BTreeSet::new() }
+        Admission { room, node, used, ports, running: Vec::new(), preempted: BTreeSet::new(), left: None }
+    }
+
+    /// Beside what is left of the pods that have a worker, by uid.
+    pub(crate) fn beside(self, left: &'a BTreeMap<String, Left>) -> Self {
+        Admission { left: Some(left), ..self }
     }
 
     /// What is to become of a pod. One that was admitted before stays so.
     pub(crate) fn decide(&mut self, pod: &ParsedPod, history: History) -> Intent {
         if pod.is_terminating() {
-            // Until it is gone it has what it has.
-            if history == History::Admitted {
+            // Until the runtime has nothing of it any more it has what it has; its object may stay for as long as the cloud is away.
+            let own = self.left.and_then(|left| left.get(&pod.id.uid));
+            if history == History::Admitted && Left::holds(own, true) {
                 self.take(pod);
             }
             return Intent::Terminate;

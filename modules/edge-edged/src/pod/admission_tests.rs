@@ -255,3 +255,29 @@ fn a_critical_pod_for_which_nobody_can_make_room_says_so() {
     assert_eq!(admission.decide(&critical(asks("cpu", "900m")), History::New), Intent::Run);
     assert_eq!(admission.preempted().count(), 1);
 }
+
+#[test]
+fn a_pod_that_ends_takes_room_until_the_runtime_has_nothing_of_it_whatever_the_cloud_keeps_of_it() {
+    let one = |uid: &str, more: Value| {
+        let mut own = pod(
+            json!({"containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "600m"}}}]}),
+        );
+        own.id.uid = uid.to_owned();
+        own.pod.metadata.deletion_timestamp = serde_json::from_value(more).unwrap();
+        own
+    };
+    let (ends, new) = (one("ends", json!("2026-01-01T00:00:00Z")), one("new", Value::Null));
+    let decided = |is_there: bool| {
+        let own = Left {
+            pod: std::sync::Arc::new(ends.clone()),
+            intent: Intent::Terminate,
+            is_there,
+            may_run: is_there,
+        };
+        let left = BTreeMap::from([("ends".to_owned(), own)]);
+        let mut admission = Admission::new(room(), plain_node()).beside(&left);
+        assert_eq!(admission.decide(&ends, History::Admitted), Intent::Terminate);
+        reason(&admission.decide(&new, History::New)).to_owned()
+    };
+    assert_eq!([decided(true), decided(false)], ["OutOfcpu", "Run"]);
+}

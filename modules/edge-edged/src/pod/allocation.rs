@@ -87,17 +87,18 @@ impl Allocations {
         asking
     }
 
-    /// Gives those that ask what there is room for; the others wait. `active`: the pods that take something from the node.
+    /// Gives those that ask what there is room for; the others wait. `holding`: the pods that have something of the node, also those that
+    /// end and whose containers are not gone yet.
     /// Those that ask for less come first: what they leave is there for the next.
     pub(crate) fn settle(
         &mut self,
         updates: &mut [PodUpdate],
         asking: Asking,
-        active: &[Arc<ParsedPod>],
+        holding: &[Arc<ParsedPod>],
         capacity: &Capacity,
     ) {
         let mut used = Amounts::new();
-        for pod in active {
+        for pod in holding {
             demand::add(&mut used, &demand::of_pod(pod.spec()));
         }
         let mut waiting: Vec<(&mut PodUpdate, Arc<ParsedPod>)> = updates
@@ -116,7 +117,7 @@ impl Allocations {
         self.waiting.retain(|uid, _| asking.contains_key(uid));
         for (update, wanted) in waiting {
             // What ends, or was turned away, keeps what it has.
-            if update.intent != Intent::Run || !active.iter().any(|pod| pod.id.uid == wanted.id.uid) {
+            if update.intent != Intent::Run || !holding.iter().any(|pod| pod.id.uid == wanted.id.uid) {
                 continue;
             }
             if let Some(message) = hindrance(&update.pod, &wanted, self.node) {
@@ -285,6 +286,31 @@ mod tests {
             look(&mut allocations, &[asks("a", "500m"), asks("b", "400m")], None)[0],
             ("500m".to_owned(), None)
         );
+    }
+
+    #[test]
+    fn what_a_pod_has_that_ends_is_not_given_to_another_before_it_is_gone() {
+        let mut allocations = Allocations::default();
+        let capacity = Capacity { pods: 9, cpu_milli: 1000, memory: 1 << 30, ..Capacity::default() };
+        let mut settle = |a: &str, ends: &[Arc<ParsedPod>]| {
+            let mut pods = vec![asks("a", a)];
+            let asking = allocations.apply(&mut pods, |_| None);
+            let mut updates = [PodUpdate {
+                pod: Arc::clone(&pods[0]),
+                intent: Intent::Run,
+                in_cloud: true,
+                mirror: None,
+                resize_pending: None,
+            }];
+            let holding: Vec<_> = pods.iter().chain(ends).cloned().collect();
+            allocations.settle(&mut updates, asking, &holding, &capacity);
+            let pending = updates[0].resize_pending.as_ref().map(|own| own.message.clone());
+            (cpu_of(&updates[0].pod), pending)
+        };
+        settle("300m", &[]);
+        let words = "Node didn't have enough resource: cpu, requested: 500, used: 600, capacity: 1000";
+        assert_eq!(settle("500m", &[asks("b", "600m")]), ("300m".to_owned(), Some(words.to_owned())));
+        assert_eq!(settle("500m", &[]), ("500m".to_owned(), None));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use k8s_openapi::api::core::v1::PodStatus;
 use crate::pod::end_reason::TERMINATED;
 use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
 use crate::pod::id::PodId;
+use crate::pod::left::Left;
 use crate::pod::message::PodWorkerMsg;
-use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 use crate::pod::pod_view::pod_view;
 use crate::pod::preemption::PREEMPTED;
@@ -199,12 +199,14 @@ impl PodManager {
         }
     }
 
-    /// The pods of which something may be in the runtime, and what is wanted of them.
-    pub(crate) fn with_something_left(&self) -> impl Iterator<Item = (Arc<ParsedPod>, Intent)> {
-        let left =
-            self.0.values().filter(|pod| !pod.is_stopped && !pod.is_removed).map(|pod| pod.entry.update());
-        let left = left.map(|update| (update.pod, update.intent));
-        left.filter(|(_, intent)| matches!(intent, Intent::Run | Intent::Terminate))
+    /// What is left of the pods that have a worker, by uid.
+    pub(crate) fn left(&self) -> BTreeMap<String, Left> {
+        let left = self.0.iter().map(|(uid, pod)| {
+            let PodUpdate { pod: parsed, intent, .. } = pod.entry.update();
+            let is_there = !pod.is_stopped && !pod.is_removed;
+            (uid.clone(), Left { pod: parsed, intent, is_there, may_run: self.may_run(uid) })
+        });
+        left.collect()
     }
 
     /// Whether something of a pod runs, or may: its worker has not seen that nothing does.

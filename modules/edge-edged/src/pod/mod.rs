@@ -27,6 +27,7 @@ pub(crate) mod hooks;
 pub(crate) mod host_ports;
 pub(crate) mod id;
 pub(crate) mod late_node;
+pub(crate) mod left;
 mod lost_container;
 pub(crate) mod manager;
 pub(crate) mod message;

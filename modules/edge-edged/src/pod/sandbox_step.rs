@@ -11,7 +11,7 @@ use crate::dependencies::{Dependencies, blocking};
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::{folders, layout};
 use crate::error::StepError;
-use crate::node::{cpu_classes, runtime_driver};
+use crate::node::{cpu_classes, enforcement, runtime_driver};
 use crate::pod::dynamic_resources;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
@@ -80,6 +80,10 @@ async fn make(deps: &Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) -> Res
         blocking(&deps.env, "bound the slice of a pod in", bound).await?;
     }
     cpu_classes::weigh(deps).await;
+    if !deps.enforcement.is_done() {
+        // Its cgroup is there now, and no container runs in it yet.
+        enforcement::enforce(deps).await;
+    }
     Ok(id)
 }
 

@@ -9,7 +9,7 @@ use futures::future::{Either, select};
 use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::{BodyExt as _, Empty};
-use httpclient::Dialect;
+use httpclient::{Dialect, HeadBounds};
 use hyper::body::Bytes;
 use k8s_openapi::api::core::v1::HTTPGetAction;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -21,6 +21,9 @@ use crate::prober::url::Url;
 use crate::prober::{Answer, BODY_MAX, PodDialer, Tried, TryError, cut, dial_error, join, system_error};
 use crate::versions;
 
+/// 1 MiB of an answer's head, and 4,096 headers. A kubelet reads 10 MiB (Go's `MaxResponseHeaderBytes`): a hundred pods would fill a small
+/// machine's memory with that, and what an application tells a probe in its head is no longer than this.
+const HEAD: HeadBounds = HeadBounds { bytes: 1 << 20, headers: 4096 };
 /// As many redirects are followed (Go: `defaultCheckRedirect`).
 const REDIRECTS_MAX: usize = 10;
 
@@ -218,7 +221,7 @@ async fn exchange(
     request.headers_mut().insert(HOST, host);
     let (mut sender, connection) =
         // Go reads a blank before a colon, too.
-        httpclient::handshake_as(Dialect::AsGo, stream).await.map_err(|error| failed(&error))?;
+        httpclient::handshake_within(HEAD, Dialect::AsGo, stream).await.map_err(|error| failed(&error))?;
     let talk = std::pin::pin!(async move {
         match sender.send_request(request).await {
             Ok(response) => {
@@ -247,6 +250,10 @@ fn told(error: &httpclient::Error, connection: Option<&hyper::Error>, ends: &str
     let ended = error.is_incomplete_message() || is_canceled;
     of_either.unwrap_or_else(|| match error {
         _ if ended => "EOF".to_owned(),
+        _ if error.is_head_too_large() => format!(
+            "net/http: HTTP/1.x transport connection broken: net/http: server response headers exceeded {} bytes; aborted",
+            HEAD.bytes
+        ),
         httpclient::Error::Exchange(inner) | httpclient::Error::Unsent(inner) if inner.is_parse() => {
             format!("net/http: HTTP/1.x transport connection broken: malformed HTTP response ({error})")
         }

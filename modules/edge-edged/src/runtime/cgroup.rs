@@ -101,7 +101,7 @@ pub(crate) fn slice(parts: &[String]) -> String {
 }
 
 /// Where a cgroup lies in its hierarchy. A slice lies in those that its name begins with.
-fn folder(parts: &[String], driver: CgroupDriver) -> PathBuf {
+pub(super) fn folder(parts: &[String], driver: CgroupDriver) -> PathBuf {
     match driver {
         CgroupDriver::Cgroupfs => parts.iter().collect(),
         CgroupDriver::Systemd => (1..=parts.len()).map(|count| slice(&parts[..count])).collect(),
@@ -126,56 +126,21 @@ pub(crate) fn make(
     }
 }
 
-/// Gives the classes their weights beside each other, where they are: BestEffort the least that there is, Burstable what its pods ask
-/// for, in thousandths of a CPU (the kubelet's `setCPUCgroupConfig`). Without that the kernel's own weights would count, and
-/// all pods without requests together might have more than one that asks for several CPUs. Answers whether one had another.
-pub(crate) fn weigh_classes(
-    sys: &Path,
-    (driver, root): (CgroupDriver, &str),
-    burstable_milli: i64,
-) -> io::Result<bool> {
-    let weigh = |class: &str, milli: i64| {
-        let (own, shares) = (folder(&class_parts(class, root), driver), resources::shares(milli));
-        if is_v2(sys) {
-            write_if_other(&sys.join(own).join("cpu.weight"), &weight(shares).to_string())
-        } else {
-            write_if_other(&sys.join("cpu").join(own).join("cpu.shares"), &shares.to_string())
-        }
-    };
-    let (best_effort, burstable) = (weigh("besteffort", 0), weigh("burstable", burstable_milli));
-    Ok(best_effort? | burstable?)
+/// The parts of the cgroup of all pods together.
+pub(crate) fn root_parts(root: &str) -> Vec<String> {
+    root.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 /// The parts of a class' cgroup.
 pub(crate) fn class_parts(class: &str, root: &str) -> Vec<String> {
-    let root = root.split('/').filter(|part| !part.is_empty());
-    root.chain([class]).map(str::to_owned).collect()
+    let mut parts = root_parts(root);
+    parts.push(class.to_owned());
+    parts
 }
 
 /// The kernel's documented mapping of 2..262144 shares to a weight of 1..10000.
 pub(crate) fn weight(shares: i64) -> i64 {
     1 + ((shares - 2) * 9999) / 262_142
-}
-
-/// How much memory all pods of the node together use, without the pages of files that have not been used lately (a kubelet's working
-/// set). Bytes; `None`: there is no such cgroup, as before the first pod.
-pub(crate) fn working_set_of_pods(sys: &Path, driver: CgroupDriver, root: &str) -> Option<u64> {
-    let parts: Vec<&str> = root.split('/').filter(|part| !part.is_empty()).collect();
-    let place: PathBuf = match driver {
-        CgroupDriver::Cgroupfs => parts.iter().collect(),
-        CgroupDriver::Systemd => {
-            (1..=parts.len()).map(|names| format!("{}.slice", parts[..names].join("-"))).collect()
-        }
-    };
-    let (at, usage, idle) = if is_v2(sys) {
-        (sys.join(place), "memory.current", "inactive_file ")
-    } else {
-        (sys.join("memory").join(place), "memory.usage_in_bytes", "total_inactive_file ")
-    };
-    let used: u64 = fs::read_to_string(at.join(usage)).ok()?.trim().parse().ok()?;
-    let stat = fs::read_to_string(at.join("memory.stat")).ok()?;
-    let idle = stat.lines().find_map(|line| line.strip_prefix(idle))?;
-    Some(used.saturating_sub(idle.trim().parse().ok()?))
 }
 
 pub(crate) fn is_v2(sys: &Path) -> bool {
@@ -249,7 +214,7 @@ fn write_if_there(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Leaves a file alone that says the same, or is not there. Answers whether it has written.
-fn write_if_other(path: &Path, text: &str) -> io::Result<bool> {
+pub(super) fn write_if_other(path: &Path, text: &str) -> io::Result<bool> {
     match fs::read_to_string(path) {
         Ok(old) if old.trim() == text => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -271,7 +236,8 @@ pub(crate) fn set(
     let own = folder(&cgroup_parts(pod, class, root), driver);
     let is_v2 = is_v2(sys);
     let at = |controller: &str| if is_v2 { sys.join(&own) } else { sys.join(controller).join(&own) };
-    let memory = bounds.memory.map_or(Ok(()), |limit| set_memory(&at("memory"), is_v2, limit));
+    let memory =
+        bounds.memory.map_or(Ok(()), |limit| set_memory(&at("memory"), is_v2, limit, "pod").map(drop));
     let cpu = at("cpu");
     let put = |file: &str, text: String| {
         let path = cpu.join(file);
@@ -292,12 +258,13 @@ pub(crate) fn set(
     if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
 }
 
-fn refused(path: &Path, text: &str, error: &io::Error) -> String {
-    format!("the pod's cgroup: {text} could not be written to {}: {error}", path.display())
+pub(super) fn refused(path: &Path, text: &str, error: &io::Error) -> String {
+    format!("the cgroup: {text} could not be written to {}: {error}", path.display())
 }
 
-/// The kernel would end processes of a pod that uses more, with version 2 at least. Pages of files don't count: it takes those back.
-fn set_memory(at: &Path, is_v2: bool, limit: i64) -> Result<(), String> {
+/// Bounds the memory of what lies in a cgroup, a `whole`. The kernel would end processes of one that uses more, with version 2 at least. Pages of
+/// files don't count: it takes those back. Answers whether it had another bound.
+pub(super) fn set_memory(at: &Path, is_v2: bool, limit: i64, whole: &str) -> Result<bool, String> {
     let (file, usage, prefix) = if is_v2 {
         ("memory.max", "memory.current", "")
     } else {
@@ -318,12 +285,12 @@ fn set_memory(at: &Path, is_v2: bool, limit: i64) -> Result<(), String> {
         let used = used.saturating_sub(of_files("inactive")).saturating_sub(of_files("active"));
         if used >= limit {
             return Err(format!(
-                "cannot decrease memory limits: attempting to set pod memory limit ({limit}) below current usage ({used})"
+                "cannot decrease memory limits: attempting to set {whole} memory limit ({limit}) below current usage ({used})"
             ));
         }
     }
     let text = limit.to_string();
-    write_if_other(&path, &text).map(drop).map_err(|error| refused(&path, &text, &error))
+    write_if_other(&path, &text).map_err(|error| refused(&path, &text, &error))
 }
 
 /// Takes the bound of its CPUs off a pod: nothing holds back a container that has its own (the kubelet's
@@ -487,36 +454,6 @@ mod tests {
         assert!(!path.exists());
     }
 
-    /// A Guaranteed pod of 100m must not have less than all pods without requests together.
-    #[test]
-    fn the_classes_have_the_weights_of_what_their_pods_ask_for() {
-        for (driver, besteffort, burstable) in [
-            (CgroupDriver::Cgroupfs, "kubepods/besteffort", "kubepods/burstable"),
-            (
-                CgroupDriver::Systemd,
-                "kubepods.slice/kubepods-besteffort.slice",
-                "kubepods.slice/kubepods-burstable.slice",
-            ),
-        ] {
-            for (top, file, values) in [("", "cpu.weight", ["1", "79"]), ("cpu", "cpu.shares", ["2", "2048"])]
-            {
-                let sys = tempfile::tempdir().unwrap();
-                if top.is_empty() {
-                    fs::write(sys.path().join("cgroup.controllers"), "cpu").unwrap();
-                }
-                weigh_classes(sys.path(), (driver, "/kubepods"), 2000).unwrap();
-                let at = |class: &str| sys.path().join(top).join(class).join(file);
-                for class in [besteffort, burstable] {
-                    fs::create_dir_all(at(class).parent().unwrap()).unwrap();
-                    fs::write(at(class), "100\n").unwrap();
-                }
-                weigh_classes(sys.path(), (driver, "/kubepods"), 2000).unwrap();
-                let read = |class: &str| fs::read_to_string(at(class)).unwrap();
-                assert_eq!([read(besteffort), read(burstable)], values, "{driver:?} {file}");
-            }
-        }
-    }
-
     #[test]
     fn a_slice_that_systemd_has_made_is_given_the_pods_bounds() {
         let sys = tempfile::tempdir().unwrap();
@@ -573,25 +510,5 @@ mod tests {
         fs::write(at.join("hugetlb.2MB.max"), "max").unwrap();
         make(sys.path(), &whole, (CgroupDriver::Cgroupfs, "/kubepods"), &[2 << 20]).unwrap();
         assert_eq!(fs::read_to_string(at.join("hugetlb.2MB.max")).unwrap(), (4 << 20).to_string());
-    }
-
-    #[test]
-    fn what_all_pods_use_is_read_of_either_version() {
-        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let write = |at: PathBuf, text: &str| {
-            fs::create_dir_all(at.parent().unwrap()).unwrap();
-            fs::write(at, text).unwrap();
-        };
-        let of = |sys: &Path, driver, root| working_set_of_pods(sys, driver, root);
-        assert_eq!(of(old.path(), CgroupDriver::Cgroupfs, "/kubepods"), None);
-        let at = old.path().join("memory/kubepods");
-        write(at.join("memory.usage_in_bytes"), "1000\n");
-        write(at.join("memory.stat"), "inactive_file 1\ntotal_inactive_file 300\n");
-        assert_eq!(of(old.path(), CgroupDriver::Cgroupfs, "/kubepods"), Some(700));
-        write(new.path().join("cgroup.controllers"), "memory");
-        let at = new.path().join("edge.slice/edge-kubepods.slice");
-        write(at.join("memory.current"), "500\n");
-        write(at.join("memory.stat"), "anon 1\ninactive_file 600\n");
-        assert_eq!(of(new.path(), CgroupDriver::Systemd, "/edge/kubepods"), Some(0));
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod hostname;
 pub(crate) mod huge_pages;
 pub(crate) mod ids;
 pub(crate) mod kubelet_hash;
+pub(crate) mod kubepods;
 pub(crate) mod oom_score;
 pub(crate) mod pleg;
 pub(crate) mod pods;

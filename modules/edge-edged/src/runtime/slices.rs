@@ -10,6 +10,7 @@ use crate::dbus::{Argument, BlockingBus, Method, Property};
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::cgroup::{self, Bounds};
+use crate::runtime::kubepods::NodeBounds;
 use crate::runtime::resources::{self, PERIOD_US, Qos};
 use crate::runtime::sandbox::cgroup_parts;
 use crate::settings::Settings;
@@ -72,7 +73,7 @@ impl Slices {
         self.hold(&self.name(pod, class), &none)
     }
 
-    /// Gives the slices of the classes their weights ([`cgroup::weigh_classes`]).
+    /// Gives the slices of the classes their weights ([`kubepods::weigh_classes`](super::kubepods::weigh_classes)).
     ///
     /// # Errors
     /// The bus' or systemd's word.
@@ -82,6 +83,17 @@ impl Slices {
             self.hold(&slice, &[self.weight(resources::shares(milli))])?;
         }
         Ok(())
+    }
+
+    /// Bounds the slice of all pods together ([`kubepods::bound`](super::kubepods::bound)). Of huge pages systemd knows nothing.
+    ///
+    /// # Errors
+    /// The bus' or systemd's word.
+    pub(crate) fn bound_all(&self, bounds: &NodeBounds) -> io::Result<()> {
+        let memory = bounds.memory.map(|bytes| self.memory(bytes));
+        let tasks = bounds.pids.map(|pids| ("TasksMax", Property::Number(number(pids))));
+        let all: Bound = [Some(self.weight(bounds.shares)), memory, tasks].into_iter().flatten().collect();
+        self.hold(&cgroup::slice(&cgroup::root_parts(&self.root)), &all)
     }
 
     /// Has the slices of a pod end, whichever class it had.
@@ -116,10 +128,14 @@ impl Slices {
         }
     }
 
+    fn memory(&self, bytes: i64) -> (&'static str, Property<'static>) {
+        let name = if cgroup::is_v2(&self.sys) { "MemoryMax" } else { "MemoryLimit" };
+        (name, Property::Number(number(bytes)))
+    }
+
     fn bound(&self, bounds: Bounds) -> Bound {
         let quota = bounds.quota.map(|quota| ("CPUQuotaPerSecUSec", Property::Number(per_second(quota))));
-        let memory = if cgroup::is_v2(&self.sys) { "MemoryMax" } else { "MemoryLimit" };
-        let memory = bounds.memory.map(|bytes| (memory, Property::Number(number(bytes))));
+        let memory = bounds.memory.map(|bytes| self.memory(bytes));
         [Some(self.weight(bounds.shares)), quota, memory].into_iter().flatten().collect()
     }
 
@@ -195,58 +211,30 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
     use std::path::Path;
-    use std::process::{Child, Command, Stdio};
     use std::sync::{Arc, Mutex};
-    use std::time::{Duration, Instant};
 
     use rustbus::connection::Timeout;
     use rustbus::wire::unmarshal::traits::Variant;
     use rustbus::{DuplexConn, MessageType, standard_messages};
     use serde_json::json;
+    use testhost::PrivateBus;
 
     use super::*;
     use crate::pod::parsed_pod::tests::pod;
 
-    /// A bus of this test's alone, and somebody in systemd's place on it, of a library that shares nothing with ours.
+    /// Somebody in systemd's place on a bus, of a library that shares nothing with ours.
     struct Systemd {
-        daemon: Child,
+        bus: PrivateBus,
         folder: tempfile::TempDir,
         /// The units that there are, with what they were set to.
         units: Arc<Mutex<BTreeMap<String, BTreeMap<String, String>>>>,
     }
 
-    impl Drop for Systemd {
-        fn drop(&mut self) {
-            drop(self.daemon.kill());
-            drop(self.daemon.wait());
-        }
-    }
-
     impl Systemd {
         fn start() -> Systemd {
             let folder = tempfile::tempdir().unwrap();
-            let (socket, file) = (folder.path().join("bus"), folder.path().join("bus.conf"));
-            let config = format!(
-                "<!DOCTYPE busconfig PUBLIC '-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN' \
-                 'http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd'><busconfig><type>system</type>\
-                 <listen>unix:path={}</listen><auth>EXTERNAL</auth><policy context='default'>\
-                 <allow send_destination='*' eavesdrop='true'/><allow eavesdrop='true'/><allow own='*'/>\
-                 </policy></busconfig>",
-                socket.display()
-            );
-            fs::write(&file, config).unwrap();
-            let daemon = Command::new("dbus-daemon")
-                .arg(format!("--config-file={}", file.display()))
-                .args(["--nofork", "--nopidfile"])
-                .stdin(Stdio::null())
-                .spawn()
-                .expect("dbus-daemon is not installed (Debian: dbus-daemon)");
-            let begun = Instant::now();
-            while UnixStream::connect(&socket).is_err() {
-                assert!(begun.elapsed() < Duration::from_secs(30), "the bus begins");
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            let address = nix::sys::socket::UnixAddr::new(&socket).unwrap();
+            let bus = PrivateBus::start(folder.path()).unwrap();
+            let address = nix::sys::socket::UnixAddr::new(bus.socket()).unwrap();
             let mut connection = DuplexConn::connect_to_bus(address, true).unwrap();
             connection.send_hello(Timeout::Infinite).unwrap();
             let name = standard_messages::request_name(SYSTEMD, 0);
@@ -256,12 +244,12 @@ mod tests {
             let units = Arc::new(Mutex::new(BTreeMap::new()));
             let served = Arc::clone(&units);
             std::thread::spawn(move || serve(connection, &served));
-            Systemd { daemon, folder, units }
+            Systemd { bus, folder, units }
         }
 
         fn slices(&self) -> Slices {
             Slices {
-                bus: self.folder.path().join("bus"),
+                bus: self.bus.socket().to_owned(),
                 sys: self.folder.path().to_owned(),
                 root: "/kubepods".to_owned(),
             }
@@ -350,6 +338,12 @@ mod tests {
         slices.weigh_classes(2000).unwrap();
         assert_eq!(set("kubepods-burstable.slice", "CPUWeight").as_deref(), Some("79"));
         assert_eq!(set("kubepods-besteffort.slice", "CPUWeight").as_deref(), Some("1"));
+        let all =
+            NodeBounds { shares: 2048, memory: Some(64 << 20), pids: Some(30_000), huge_pages: Vec::new() };
+        slices.bound_all(&all).unwrap();
+        for (key, value) in [("CPUWeight", "79"), ("MemoryMax", "67108864"), ("TasksMax", "30000")] {
+            assert_eq!(set("kubepods.slice", key).as_deref(), Some(value), "{key}");
+        }
 
         fs::create_dir_all(folder_of(&slices.sys, name)).unwrap();
         slices.end("u-1").unwrap();

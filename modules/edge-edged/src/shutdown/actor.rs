@@ -18,12 +18,14 @@ use crate::events;
 use crate::pod::end_reason::TERMINATED;
 use crate::pod::recorder::EventType;
 use crate::shutdown::logind::{self, Logind};
-use crate::shutdown::plan::{self, Group, WORDS};
+use crate::shutdown::plan::{self, Group, Silence, WORDS};
 
 /// Its name among Edged's children.
 pub(crate) const NODE_SHUTDOWN: &str = "node-shutdown";
 /// 30 s before logind is looked for again.
 const AGAIN: Duration = Duration::from_secs(30);
+/// 5 s after it was heard last: the bus begins anew within that, or the machine ends.
+const SOON: Duration = Duration::from_secs(5);
 /// So often the runtime is asked whether a group has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// So often and so long it is looked whether logind has read its configuration.
@@ -232,25 +234,27 @@ struct Watch {
 
 impl Watch {
     async fn run(self) {
-        let mut said = String::new();
+        let mut silence = Silence::default();
         loop {
-            if let Err(error) = self.follow().await {
-                let why = error.to_string();
-                if said != why {
-                    events::logind_lost(&self.deps.env, &error);
-                    said = why;
-                }
+            let mut was_heard = false;
+            if let Err(error) = self.follow(&mut was_heard).await
+                && silence.is_news(&error.to_string(), was_heard, self.inhibitor.ends.get())
+            {
+                events::logind_lost(&self.deps.env, &error);
             }
             self.inhibitor.lock.take();
-            self.deps.env.sleep(self.deps.env.jitter(AGAIN)).await;
+            let pause = if was_heard { SOON } else { AGAIN };
+            self.deps.env.sleep(self.deps.env.jitter(pause)).await;
         }
     }
 
-    async fn follow(&self) -> std::io::Result<()> {
+    /// Hears of logind until the connection breaks off. `was_heard`: it waits for the node's pods from then on.
+    async fn follow(&self, was_heard: &mut bool) -> std::io::Result<()> {
         let settings = &self.deps.settings;
         let mut logind = Logind::connect(&settings.system_bus, &self.deps.env).await?;
         self.ensure_delay(&mut logind).await?;
         self.inhibitor.lock.replace(Some(logind.inhibit().await?));
+        *was_heard = true;
         events::shutdown_inhibited(&self.deps.env, plan::total(&settings.shutdown));
         loop {
             let begins = logind.changed().await?;

@@ -61,6 +61,29 @@ pub(crate) fn assign(groups: &[Group], pods: &[Arc<ParsedPod>]) -> Vec<(Group, V
     assigned
 }
 
+/// Whether it is to be said that logind cannot be reached. Not while the machine ends, and not when a connection has just broken off: the
+/// bus that begins anew takes another one, and one that goes with the machine needs none.
+#[derive(Debug, Default)]
+pub(crate) struct Silence {
+    said: String,
+}
+
+impl Silence {
+    /// A try has come to nothing, and `why`. `was_heard`: logind waited for the node until then; `ends`: the machine is about to.
+    pub(crate) fn is_news(&mut self, why: &str, was_heard: bool, ends: bool) -> bool {
+        if was_heard || ends {
+            // What comes next is another silence.
+            self.said.clear();
+            return false;
+        }
+        if self.said == why {
+            return false;
+        }
+        why.clone_into(&mut self.said);
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -90,6 +113,20 @@ mod tests {
             "shutdownGracePeriodByPodPriority: [{priority: 100, shutdownGracePeriodSeconds: 7}, {priority: -5, shutdownGracePeriodSeconds: 3}]",
         );
         assert_eq!(seconds(&list), [(-5, 3), (100, 7)]);
+    }
+
+    #[test]
+    fn a_bus_that_goes_with_the_machine_or_begins_anew_is_no_fault_and_one_that_stays_away_is_said_once() {
+        let mut silence = Silence::default();
+        let (eof, gone) = ("unexpected end of file", "No such file or directory");
+        assert!(!silence.is_news(eof, true, false), "it was there a moment ago");
+        assert!(silence.is_news(gone, false, false) && !silence.is_news(gone, false, false));
+        assert!(silence.is_news("Permission denied", false, false), "another reason");
+        assert!(!silence.is_news(eof, true, true) && !silence.is_news(gone, false, true), "the machine ends");
+        assert!(
+            !silence.is_news(eof, true, false) && silence.is_news("Permission denied", false, false),
+            "anew"
+        );
     }
 
     #[test]

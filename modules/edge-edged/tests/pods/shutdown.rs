@@ -6,7 +6,6 @@ use std::io::Read as _;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,48 +15,11 @@ use config::edge::TailoredKubeletConfig;
 use rustbus::connection::Timeout;
 use rustbus::{DuplexConn, MessageBuilder, MessageType, standard_messages};
 use serde_json::{Value, json};
+use testhost::PrivateBus;
 
 use crate::node::{Machine, Node, WAITS, condition, container, container_id, eventually, first, pod, run};
 
 const MANAGER: &str = "org.freedesktop.login1.Manager";
-
-/// A bus of this test's alone.
-struct PrivateBus {
-    daemon: Child,
-    socket: PathBuf,
-}
-
-impl PrivateBus {
-    fn start(folder: &Path) -> PrivateBus {
-        let (socket, file) = (folder.join("bus"), folder.join("bus.conf"));
-        let config = format!(
-            "<!DOCTYPE busconfig PUBLIC '-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN' \
-             'http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd'><busconfig><type>system</type>\
-             <listen>unix:path={}</listen><auth>EXTERNAL</auth><policy context='default'>\
-             <allow send_destination='*' eavesdrop='true'/><allow eavesdrop='true'/><allow own='*'/>\
-             </policy></busconfig>",
-            socket.display()
-        );
-        fs::write(&file, config).unwrap();
-        let daemon = Command::new("dbus-daemon")
-            .arg(format!("--config-file={}", file.display()))
-            .args(["--nofork", "--nopidfile"])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("dbus-daemon is not installed (Debian: dbus-daemon)");
-        while UnixStream::connect(&socket).is_err() {
-            thread::sleep(Duration::from_millis(10));
-        }
-        PrivateBus { daemon, socket }
-    }
-}
-
-impl Drop for PrivateBus {
-    fn drop(&mut self) {
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-    }
-}
 
 /// Somebody in logind's place: it waits as long as its configuration in `folder` says, 1 s by default.
 struct FakeLogind {
@@ -68,7 +30,7 @@ struct FakeLogind {
 
 impl FakeLogind {
     fn start(bus: &PrivateBus, folder: PathBuf) -> FakeLogind {
-        let address = nix::sys::socket::UnixAddr::new(&bus.socket).unwrap();
+        let address = nix::sys::socket::UnixAddr::new(bus.socket()).unwrap();
         let mut connection = DuplexConn::connect_to_bus(address, true).unwrap();
         connection.send_hello(Timeout::Infinite).unwrap();
         for name in ["org.freedesktop.login1", "org.freedesktop.systemd1"] {
@@ -151,7 +113,7 @@ fn node_with(host: &Machine, bus: &PrivateBus, folder: &Path, kubelet: Value) ->
         configured[key] = value.clone();
     }
     let configured: TailoredKubeletConfig = serde_json::from_value(configured).unwrap();
-    let (socket, folder) = (bus.socket.clone(), folder.to_owned());
+    let (socket, folder) = (bus.socket().to_owned(), folder.to_owned());
     let manifests = host.dir().join("manifests");
     Node::start_set(host, |settings| {
         settings.end_by(&configured);
@@ -176,7 +138,7 @@ fn slow(name: &str, priority: i32, folder: &Path) -> Value {
 fn pods_end_in_the_order_of_their_priorities_while_logind_waits() {
     run(async {
         let host = Machine::new("shutdown");
-        let bus = PrivateBus::start(host.dir());
+        let bus = PrivateBus::start(host.dir()).unwrap();
         let config = host.dir().join("logind.conf.d");
         let logind = FakeLogind::start(&bus, config.clone());
         let manifests = host.dir().join("manifests");
@@ -250,7 +212,7 @@ fn pods_end_in_the_order_of_their_priorities_while_logind_waits() {
 fn a_stop_of_edgecore_alone_ends_nothing_and_lets_logind_go() {
     run(async {
         let host = Machine::new("stops");
-        let bus = PrivateBus::start(host.dir());
+        let bus = PrivateBus::start(host.dir()).unwrap();
         let config = host.dir().join("logind.conf.d");
         let logind = FakeLogind::start(&bus, config.clone());
         let node = node_with(&host, &bus, &config, json!({"shutdownGracePeriod": "5s"}));

@@ -155,6 +155,29 @@ async fn no_answer_is_a_failure_in_gos_words() {
     assert!(text.ends_with("http: server gave HTTP response to HTTPS client"), "{text}");
 }
 
+/// A kubelet has no bound in between: an answer with many cookies, or a session in a header, is one.
+#[tokio::test]
+async fn an_answer_may_have_a_long_head_and_one_without_end_is_a_failure_in_gos_words() {
+    let of = |count: usize, length: usize| format!("Set-Cookie: {}\r\n", "c".repeat(length)).repeat(count);
+    for headers in [of(1, 200_000), of(200, 1000), of(1000, 20)] {
+        let (port, _asked) = server(vec![answer("200 OK", &headers, "")]).await;
+        assert_eq!(ask(port, json!({"path": "/"})).await, Ok(Answer::Success), "{} bytes", headers.len());
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut begins = b"HTTP/1.1 200 OK\r\nX-Long: ".to_vec();
+        // Until it is hung up on.
+        while stream.write_all(&begins).await.is_ok() {
+            begins = vec![b'a'; 4096];
+        }
+    });
+    let exceeded = "net/http: HTTP/1.x transport connection broken: net/http: server response headers exceeded 1048576 bytes; aborted";
+    let failed = Answer::Failure(format!("Get \"http://127.0.0.1:{port}/\": {exceeded}"));
+    assert_eq!(ask(port, json!({"path": "/"})).await, Ok(failed));
+}
+
 #[tokio::test]
 async fn a_server_that_goes_on_informing_is_a_failure() {
     let (port, _asked) = server(vec!["HTTP/1.1 100 Continue\r\n\r\n".repeat(100)]).await;
