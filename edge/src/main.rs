@@ -139,13 +139,19 @@ fn clear_torn_networks(is_first_of_boot: bool, env: &Env) {
     };
     let cleared = written.and_then(|written| torn_networks::clear(Path::new(torn_networks::STATE), written));
     match cleared {
-        Ok(torn) => torn.iter().for_each(|path| {
+        Ok(torn) if torn.is_empty() => {}
+        // In one line: a machine that ends while it recovers has two of each pod.
+        Ok(torn) => {
+            let files: Vec<_> = torn.iter().map(|path| path.display().to_string()).collect();
             tracing::warn!(
-                file = %path.display(),
-                "a pod's network was torn by the machine's sudden end, so that it could not be taken down: its file is removed"
+                removed = files.len(),
+                files = files.join(" "),
+                "what the machine's sudden end had torn of pods' networks is removed: pods could neither be ended nor begun with it"
             );
-        }),
-        Err(error) => tracing::warn!(%error, "whether pods' networks were torn by the machine's end is not known"),
+        }
+        Err(error) => {
+            tracing::warn!(%error, "whether pods' networks were torn by the machine's end is not known")
+        }
     }
 }
 
