@@ -14,6 +14,7 @@ use dmi::v1beta1::{
     ReportDeviceStatusRequest, Twin, TwinProperty,
 };
 use hyper_util::rt::TokioIo;
+use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -28,6 +29,11 @@ use crate::twin::PropertyTwin;
 const REGISTRATION_DEADLINE: Duration = Duration::from_secs(10);
 /// A report is one transaction in edgecore.
 const REPORT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// 4 KiB of a report are left for what is not its twins: the device's name and namespace have at most 253 and 63 bytes.
+const TWINS_BYTES: usize = dmi::CALL_MAX - (4 << 10);
+/// 6 bytes before each twin: its field and its length.
+const FIELD_MAX: usize = 6;
 
 /// The key in a side's metadata that says why there is no value, or why the desired one was not given to the device.
 /// KubeEdge's edgecore passes over what it does not know there.
@@ -88,15 +94,8 @@ impl EdgeCore {
         device: &NamespacedName,
         twins: &[PropertyTwin],
     ) -> ReportOutcome {
-        let request = ReportDeviceStatusRequest {
-            device_name: device.name.clone(),
-            device_namespace: device.namespace.clone(),
-            reported_device: Some(DeviceStatus {
-                twins: twins.iter().map(twin).collect(),
-                ..Default::default()
-            }),
-        };
-        let answer = self.client.clone().report_device_status(within(request, REPORT_DEADLINE)).await;
+        let request = within(request(device, twins), REPORT_DEADLINE);
+        let answer = self.client.clone().report_device_status(request).await;
         outcome(answer.map(drop))
     }
 
@@ -121,6 +120,14 @@ impl EdgeCore {
     }
 }
 
+fn request(device: &NamespacedName, twins: &[PropertyTwin]) -> ReportDeviceStatusRequest {
+    ReportDeviceStatusRequest {
+        device_name: device.name.clone(),
+        device_namespace: device.namespace.clone(),
+        reported_device: Some(DeviceStatus { twins: twins.iter().map(twin).collect(), ..Default::default() }),
+    }
+}
+
 /// Both sides are always there: KubeEdge's edgecore does not survive a twin without one of them.
 pub(crate) fn twin(property: &PropertyTwin) -> Twin {
     let millis = property.twin.read_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -141,6 +148,21 @@ pub(crate) fn twin(property: &PropertyTwin) -> Twin {
     }
 }
 
+/// The reports in which these twins go: of at most `most` each, and of at most so many bytes as edgecore takes.
+pub(crate) fn reports<T>(twins: &[T], of: impl Fn(&T) -> &PropertyTwin, most: usize) -> Vec<&[T]> {
+    let (mut reports, mut from, mut bytes) = (Vec::new(), 0, 0);
+    for (at, one) in twins.iter().enumerate() {
+        let own = twin(of(one)).encoded_len() + FIELD_MAX;
+        if at > from && (at - from >= most || bytes + own > TWINS_BYTES) {
+            reports.extend(twins.get(from..at));
+            (from, bytes) = (at, 0);
+        }
+        bytes += own;
+    }
+    reports.extend(twins.get(from..).filter(|rest| !rest.is_empty()));
+    reports
+}
+
 /// A sentence from a device or a library, without what a terminal would obey.
 fn one_line(sentence: &str) -> String {
     sentence.chars().map(|c| if c.is_control() { ' ' } else { c }).take(512).collect()
@@ -152,7 +174,13 @@ fn outcome(answer: Result<(), Status>) -> ReportOutcome {
     };
     match status.code() {
         // KubeEdge before 1.23 knows no states.
-        Code::InvalidArgument | Code::Unimplemented => ReportOutcome::Rejected(described(&status)),
+        // A message that is too large never fits; tonic and Go's gRPC have a code each for that, and Go's is that of a lack of room, too.
+        Code::InvalidArgument | Code::Unimplemented | Code::OutOfRange => {
+            ReportOutcome::Rejected(described(&status))
+        }
+        Code::ResourceExhausted if status.message().contains("larger than max") => {
+            ReportOutcome::Rejected(described(&status))
+        }
         // As long as this mapper is not the one of the device's protocol, which it is again once it has registered, nothing of it is taken.
         Code::PermissionDenied | Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
             ReportOutcome::Unavailable(described(&status))
@@ -215,6 +243,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_report_has_no_more_than_edgecore_takes_whatever_is_said() {
+        let longest = "\u{20AC}".repeat(dmi::VALUE_MAX);
+        let said = || Some(longest.clone());
+        let twins: Vec<PropertyTwin> = (0..300)
+            .map(|n| PropertyTwin {
+                property: format!("p{n}"),
+                kind: crate::Kind::Text,
+                twin: crate::twin::TwinValue {
+                    value: "x".repeat(dmi::VALUE_MAX),
+                    fault: said(),
+                    observed: "y".repeat(dmi::VALUE_MAX),
+                    refusal: said(),
+                    read_at: UNIX_EPOCH,
+                },
+            })
+            .collect();
+        let reports = reports(&twins, |twin| twin, 256);
+        assert_eq!(reports.concat(), twins, "each of them once, in their order");
+        for report in &reports {
+            let device = NamespacedName::new("n".repeat(63), "d".repeat(253));
+            let bytes = request(&device, report).encoded_len();
+            assert!(bytes <= dmi::CALL_MAX && bytes > dmi::CALL_MAX / 2 || report.len() < 10, "{bytes}");
+        }
+        let short: Vec<PropertyTwin> = twins
+            .into_iter()
+            .map(|mut twin| {
+                (twin.twin.value, twin.twin.observed, twin.twin.fault, twin.twin.refusal) =
+                    (String::new(), String::new(), None, None);
+                twin
+            })
+            .collect();
+        let lengths: Vec<usize> = super::reports(&short, |twin| twin, 256).iter().map(|r| r.len()).collect();
+        assert_eq!(lengths, [256, 44]);
+        assert_eq!(super::reports(&short[..0], |twin| twin, 256), Vec::<&[PropertyTwin]>::new());
+    }
+
+    #[test]
     fn what_is_denied_holds_up_the_device_and_is_not_asked_again_property_by_property() {
         let of = |code: Code| outcome(Err(Status::new(code, "why")));
         let said = || "why".to_owned();
@@ -223,5 +288,11 @@ mod tests {
         }
         assert_eq!(of(Code::InvalidArgument), ReportOutcome::Rejected(said()));
         assert_eq!(of(Code::FailedPrecondition), ReportOutcome::Deferred(said()));
+        // What is too large is so the next time, too; a lack of room passes.
+        assert_eq!(of(Code::OutOfRange), ReportOutcome::Rejected(said()));
+        assert_eq!(of(Code::ResourceExhausted), ReportOutcome::Deferred(said()));
+        let go = "grpc: received message larger than max (900126 vs. 262144)";
+        let large = outcome(Err(Status::resource_exhausted(go)));
+        assert_eq!(large, ReportOutcome::Rejected(go.to_owned()));
     }
 }

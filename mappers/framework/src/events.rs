@@ -153,6 +153,12 @@ pub(crate) fn command_not_noted(env: &Env, device: &NamespacedName, property: &s
     tracing::warn!(%device, property, reason, "what came of a command is not noted; after a restart it counts as unknown");
 }
 
+/// edgecore would refuse it, and is not asked.
+pub(crate) fn value_untaken(env: &Env, device: &NamespacedName, property: &str, reason: &str) {
+    env.count("mapper_values_not_sent");
+    tracing::warn!(%device, property, reason, "edgecore takes no such value; the reason is reported in its place");
+}
+
 pub(crate) fn report_rejected(env: &Env, device: &NamespacedName, what: &str, reason: &str) {
     env.count("mapper_reports_rejected");
     tracing::warn!(%device, what, reason, "edgecore refused a report; it is not sent again until it changes");

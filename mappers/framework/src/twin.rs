@@ -20,6 +20,15 @@ pub(crate) struct TwinValue {
 }
 
 impl TwinValue {
+    /// What edgecore takes of it: a desired value that is too long gives way to the reason. (The device's own value has done so already.)
+    pub(crate) fn takable(mut self, property: &str) -> Self {
+        if let Err(reason) = dmi::check_length(property, &self.observed) {
+            self.observed.clear();
+            self.refusal = Some(dmi::untaken(&reason));
+        }
+        self
+    }
+
     /// Whether it would tell anybody something new. A time alone does not.
     pub(crate) fn says_the_same_as(&self, other: &TwinValue) -> bool {
         let said = |twin: &TwinValue| {

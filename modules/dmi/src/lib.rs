@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+mod bounds;
 pub mod methods;
 pub mod notes;
 mod scalar;
@@ -19,6 +20,7 @@ pub mod v1beta1 {
     tonic::include_proto!("v1beta1");
 }
 
+pub use bounds::{CALL_MAX, VALUE_MAX, check_length, untaken};
 pub use scalar::{NotAScalar, Scalar};
 pub use server::server;
 pub use socket::{BoundSocket, SocketError, channel, incoming, listen, path_of, take};

@@ -134,16 +134,17 @@ fn property(
     // What the model does not allow is nobody's to try.
     // Who reads doubles is a mapper of ours, and reads all of 64 bits.
     let is_int = modelled.is_some_and(|p| p.value_type == Some(PropertyType::Int));
-    let is_readable = doubles || !is_int || !plan::is_unsigned(&desired.value);
-    let desired = match plan::check_desired(&property.name, &desired.value, model) {
-        Ok(()) if is_readable => desired,
-        Ok(()) => DesiredValue::default(),
-        // The last one that was allowed: a mapper of KubeEdge's writes into the device what it is told, and be it that nothing is wanted.
-        Err(_) => {
-            let last = wanted.taken_over.get(&property.name).cloned();
-            last.map_or_else(DesiredValue::default, |value| DesiredValue { value, metadata: BTreeMap::new() })
-        }
+    let is_readable = |value: &str| doubles || !is_int || !plan::is_unsigned(value);
+    let is_allowed = |value: &str| plan::check_desired(&property.name, value, model).is_ok();
+    let desired = if is_allowed(&desired.value) {
+        desired
+    } else {
+        // The last one that was allowed, if it is still: a mapper of KubeEdge's writes into the device what it is told, and be it that
+        // nothing is wanted.
+        let last = wanted.taken_over.get(&property.name).filter(|value| is_allowed(value));
+        DesiredValue { value: last.cloned().unwrap_or_default(), metadata: BTreeMap::new() }
     };
+    let desired = if is_readable(&desired.value) { desired } else { DesiredValue::default() };
     pb::DeviceProperty {
         name: property.name.clone(),
         desired: Some(pb::TwinProperty { value: desired.value, metadata: desired.metadata }),
@@ -462,6 +463,21 @@ mod tests {
         let wanted = Wanted { by_edge: &NOTHING, taken_over: &taken_over };
         let spec = super::device(&id("pump"), &device, Some(&model), wanted, false).spec.unwrap();
         assert_eq!(spec.properties[0].desired.as_ref().unwrap().value, "49");
+        // Unless the model forbids that one, too, by now.
+        let narrowed = [
+            json!({ "type": "INT", "accessMode": "ReadWrite", "maximum": "40" }),
+            json!({ "type": "INT", "accessMode": "ReadOnly", "maximum": "100" }),
+            json!({ "type": "BOOLEAN", "accessMode": "ReadWrite" }),
+        ];
+        for mut property in narrowed {
+            property["name"] = json!("valve");
+            let model = serde_json::from_value(
+                json!({ "metadata": { "name": "m" }, "spec": { "properties": [property] } }),
+            );
+            let spec =
+                super::device(&id("pump"), &device, Some(&model.unwrap()), wanted, false).spec.unwrap();
+            assert_eq!(spec.properties[0].desired, Some(pb::TwinProperty::default()), "{property}");
+        }
         assert_eq!(sent("note", &"x".repeat(4097), None).value, "", "longer than any value is");
         assert_eq!(sent("valve", "20", Some("500")).value, "", "a model that came after it");
         assert_eq!(

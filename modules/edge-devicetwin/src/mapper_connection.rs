@@ -14,7 +14,6 @@ use unixgrpc::{Bounds, Calls};
 
 use crate::connections::{Connection, in_turn};
 use crate::device_manager_service::Manager;
-use crate::request::PAYLOAD_MAX;
 
 /// 10 s for all of a call, from its head on: a message that comes in drops does not hold its caller's turn for ever.
 const WHOLE_CALL_WITHIN: Duration = Duration::from_secs(10);
@@ -82,7 +81,7 @@ async fn serve(connection: Connection, manager: Manager, clock: Arc<dyn Clock>) 
         request.extensions_mut().insert(called.clone());
         Box::pin(async move {
             let call =
-                pin!(in_turn(called, move || manager.answer(unixgrpc::Call::new(request, PAYLOAD_MAX))));
+                pin!(in_turn(called, move || manager.answer(unixgrpc::Call::new(request, dmi::CALL_MAX))));
             match select(call, deadline).await {
                 Either::Left((answer, _)) => answer,
                 Either::Right(((), _)) => Status::cancelled("the call took longer than 10 s").into_http(),

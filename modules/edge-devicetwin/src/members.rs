@@ -169,7 +169,7 @@ impl Member {
     }
 
     /// Those of the changes that MQTT clients hear of now: what is news, and what is none once in its cycle.
-    pub(crate) fn to_publish(
+    pub(crate) fn take_due(
         &mut self,
         changes: &[TwinChange],
         news: &[TwinChange],
@@ -324,16 +324,16 @@ mod tests {
         for at in 0..100 {
             let news = if at == 0 { &all[..] } else { &[] };
             let now = Moment(Duration::from_millis(at * 980));
-            for change in member.to_publish(&all, news, cycle, now) {
+            for change in member.take_due(&all, news, cycle, now) {
                 heard[usize::from(change.property == "fast")] += 1;
             }
         }
         assert_eq!(heard, [13, 100]);
         // What is news goes at once, whatever was before.
         let now = Moment(Duration::from_millis(99 * 980 + 1));
-        assert_eq!(member.to_publish(&all, &all[..1], cycle, now).len(), 1);
+        assert_eq!(member.take_due(&all, &all[..1], cycle, now).len(), 1);
         member.forget("slow");
-        assert_eq!(member.to_publish(&all[..1], &[], cycle, now).len(), 1, "it begins anew");
+        assert_eq!(member.take_due(&all[..1], &[], cycle, now).len(), 1, "it begins anew");
     }
 
     #[test]

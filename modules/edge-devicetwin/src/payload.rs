@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use contract::ids::DeviceName;
 use contract::{CallOutcome, CallState};
+use crd::DeviceModel;
 use serde_json::{Map, Value, json};
 
-use crate::plan::{Refused, TwinChange, is_online};
+use crate::plan::{self, Refused, TwinChange, is_online};
 use crate::twin::{Side, State, Twin};
 
 /// What every message has.
@@ -123,14 +124,18 @@ pub(crate) fn document(base: &Base, changes: &[TwinChange]) -> Bytes {
 pub(crate) fn delta(
     base: &Base,
     twins: &BTreeMap<String, Twin>,
-    delta: &BTreeMap<&str, &str>,
+    model: Option<&DeviceModel>,
 ) -> Option<Bytes> {
+    let delta = plan::delta(twins, model);
     if delta.is_empty() {
         return None;
     }
-    // Those alone of which something is wanted, as with KubeEdge: who walks them reads `expected` of each.
-    let is_wanted = |twin: &Twin| twin.expected.as_ref().is_some_and(|side| !side.value.is_empty());
-    let wanted = twins.iter().filter(|(_, twin)| !twin.deleted && is_wanted(twin));
+    // Those alone of which something is wanted, as with KubeEdge, and may be: who walks them reads `expected` of each.
+    let is_wanted = |name: &str, twin: &Twin| {
+        let expected = twin.expected.as_ref().map(|side| side.value.as_str()).unwrap_or_default();
+        !expected.is_empty() && plan::check_desired(name, expected, model).is_ok()
+    };
+    let wanted = twins.iter().filter(|(name, twin)| !twin.deleted && is_wanted(name, twin));
     let wanted: Map<String, Value> = wanted.map(|(name, twin)| (name.clone(), as_json(twin))).collect();
     Some(bytes(&json!({
         "event_id": base.event_id, "timestamp": base.timestamp, "twin": wanted, "delta": delta,
@@ -197,6 +202,27 @@ pub(crate) fn membership_updated(base: &Base, added: &[(DeviceName, &str)], remo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_delta_has_nothing_of_what_the_model_forbids() {
+        let base = Base { event_id: "e".to_owned(), timestamp: 9 };
+        let expected = |value: &str| Twin {
+            expected: Some(Side { value: value.to_owned(), timestamp: 1 }),
+            ..Twin::new("int")
+        };
+        let twins = BTreeMap::from([("led".to_owned(), expected("1")), ("level".to_owned(), expected("60"))]);
+        let told = |maximum: &str| {
+            let property = |name: &str| json!({ "name": name, "type": "INT", "accessMode": "ReadWrite", "maximum": maximum });
+            let model = json!({ "metadata": { "name": "m" }, "spec": { "properties": [property("led"), property("level")] } });
+            let payload = delta(&base, &twins, Some(&serde_json::from_value(model).unwrap())).unwrap();
+            let json: Value = serde_json::from_slice(&payload).unwrap();
+            let twin: Vec<String> = json["twin"].as_object().unwrap().keys().cloned().collect();
+            (twin, json["delta"].clone())
+        };
+        let names = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        assert_eq!(told("100"), (names(&["led", "level"]), json!({ "led": "1", "level": "60" })));
+        assert_eq!(told("40"), (names(&["led"]), json!({ "led": "1" })));
+    }
 
     #[test]
     fn an_answer_has_the_sides_that_were_told_and_a_new_property_all_of_it() {

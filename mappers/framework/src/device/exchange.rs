@@ -189,6 +189,9 @@ impl<P: Protocol> Device<P> {
                 events::property_unreadable(env, device, &planned.name, &reason, is_new);
             }
         }
+        if let Some(reason) = property.untaken_news() {
+            events::value_untaken(env, device, &planned.name, &reason);
+        }
         self.was_answered(plan, at, outcome.err().as_ref(), env);
     }
 

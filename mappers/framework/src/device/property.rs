@@ -43,6 +43,8 @@ pub(crate) struct PropertyState {
     rejected: Option<(TwinValue, String)>,
     /// It cannot be read now. Known, so that it is logged once, whatever the words.
     is_unreadable: bool,
+    /// edgecore does not take what was read. Known, so that it is logged once.
+    is_untaken: bool,
     /// The device is not reached.
     is_away: bool,
     /// What is desired cannot be written now.
@@ -61,6 +63,11 @@ enum Reading {
     Doubtful(String, String),
     /// There is no value, for this reason.
     Missing(String),
+    /// There is a value, which the device may doubt, and edgecore does not take it, for this reason. It is not kept.
+    Untaken {
+        reason: String,
+        doubt: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -105,6 +112,7 @@ impl PropertyState {
             deferred: None,
             rejected: None,
             is_unreadable: false,
+            is_untaken: false,
             is_away: false,
             is_unwritable: false,
             side_fault: None,
@@ -247,7 +255,7 @@ impl PropertyState {
 
     /// There is a value. Whether there was none to be had before.
     pub(crate) fn read(&mut self, value: String, now: Moment, at: SystemTime) -> bool {
-        self.reading = Some((Reading::Value(value), at));
+        self.reading = Some((self.kept(value, None), at));
         self.good_at = Some(now);
         self.is_away = false;
         self.reread.reset();
@@ -262,19 +270,43 @@ impl PropertyState {
         now: Moment,
         at: SystemTime,
     ) -> bool {
-        let is_new = !matches!(&self.reading, Some((Reading::Doubtful(_, before), _)) if *before == reason);
-        self.reading = Some((Reading::Doubtful(value, reason), at));
+        let before = match &self.reading {
+            Some((Reading::Doubtful(_, doubt), _)) => Some(doubt),
+            Some((Reading::Untaken { doubt, .. }, _)) => doubt.as_ref(),
+            Some((Reading::Value(_) | Reading::Missing(_), _)) | None => None,
+        };
+        let is_new = before != Some(&reason);
+        self.reading = Some((self.kept(value, Some(reason)), at));
         self.good_at = Some(now);
         self.reread.reset();
         (self.is_unreadable, self.is_away) = (false, false);
         is_new
     }
 
+    /// What is kept of a value, which the device doubts for a reason or does not.
+    fn kept(&self, value: String, doubt: Option<String>) -> Reading {
+        match (dmi::check_length(&self.name, &value), doubt) {
+            (Err(reason), doubt) => Reading::Untaken { reason, doubt },
+            (Ok(()), None) => Reading::Value(value),
+            (Ok(()), Some(reason)) => Reading::Doubtful(value, reason),
+        }
+    }
+
+    /// Why edgecore does not take what was read last, if that is news.
+    pub(crate) fn untaken_news(&mut self) -> Option<String> {
+        let untaken = match &self.reading {
+            Some((Reading::Untaken { reason, .. }, _)) if self.is_told => Some(reason.clone()),
+            Some(_) | None => None,
+        };
+        let is_known = std::mem::replace(&mut self.is_untaken, untaken.is_some());
+        untaken.filter(|_| !is_known)
+    }
+
     /// The device is not reached: why that is, is all that can be told of what has no value. A value stays.
     pub(crate) fn is_out_of_reach(&mut self, reason: &str, at: SystemTime) {
         self.is_away = self.next_read.is_some();
         let is_said = match &self.reading {
-            Some((Reading::Value(_) | Reading::Doubtful(..), _)) => true,
+            Some((Reading::Value(_) | Reading::Doubtful(..) | Reading::Untaken { .. }, _)) => true,
             Some((Reading::Missing(before), _)) => before == reason,
             None => false,
         };
@@ -375,11 +407,9 @@ impl PropertyState {
     fn told(&self) -> Option<TwinValue> {
         let twin = self.value()?;
         match &self.rejected {
-            Some((rejected, reason)) if rejected.says_the_same_as(&twin) => Some(TwinValue {
-                value: String::new(),
-                fault: Some(format!("edgecore does not take the value: {reason}")),
-                ..twin
-            }),
+            Some((rejected, reason)) if rejected.says_the_same_as(&twin) => {
+                Some(TwinValue { value: String::new(), fault: Some(dmi::untaken(reason)), ..twin })
+            }
             _ => Some(twin),
         }
     }
@@ -390,6 +420,10 @@ impl PropertyState {
             Some((Reading::Value(value), at)) => Some((value, None, at)),
             Some((Reading::Doubtful(value, reason), at)) => Some((value, Some(reason), at)),
             Some((Reading::Missing(reason), at)) => Some((String::new(), Some(reason), at)),
+            Some((Reading::Untaken { reason, .. }, at)) => {
+                // What is only pushed goes to no edgecore.
+                Some((String::new(), self.is_told.then(|| dmi::untaken(&reason)), at))
+            }
             None if self.refusal.is_some() || self.side_fault.is_some() => {
                 Some((String::new(), None, SystemTime::UNIX_EPOCH))
             }
@@ -400,7 +434,8 @@ impl PropertyState {
         let value = if self.is_told { value } else { String::new() };
         // What is only pushed is told of when something is wrong with it, or was.
         let is_news = self.is_told || fault.is_some() || refusal.is_some() || self.reported.is_some();
-        is_news.then_some(TwinValue { value, fault, observed, refusal, read_at })
+        let twin = TwinValue { value, fault, observed, refusal, read_at };
+        is_news.then(|| twin.takable(&self.name))
     }
 
     /// When the device is to be read or written.

@@ -94,7 +94,7 @@ impl EdgeCore {
     pub(crate) fn start(&self) {
         let listener = dmi::listen(&self.path).unwrap();
         let (end, ended) = oneshot::channel::<()>();
-        let service = DeviceManagerServiceServer::new(self.clone());
+        let service = DeviceManagerServiceServer::new(self.clone()).max_decoding_message_size(dmi::CALL_MAX);
         let task = tokio::spawn(async move {
             let server = tonic::transport::Server::builder();
             let ended = async move { drop(ended.await) };

@@ -55,6 +55,21 @@ async fn one_refused_value_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
+async fn of_a_value_that_no_message_holds_the_reason_is_told_and_the_others_go_on() {
+    let fixture = fixture().await;
+    for (turn, length) in [(10, dmi::VALUE_MAX + 1), (20, dmi::CALL_MAX), (30, 900_000)] {
+        fixture.shelf.put(2, Value::Text("x".repeat(length)));
+        fixture.shelf.put(1, Value::Int(turn));
+        let words = "edgecore does not take the value: a value of `label` has more than 4096 bytes";
+        fixture.edgecore.until_fault("one", "label", words).await;
+        fixture.edgecore.until_value("one", "level", &turn.to_string()).await;
+        let fits = "x".repeat(dmi::VALUE_MAX - turn as usize);
+        fixture.shelf.put(2, Value::Text(fits.clone()));
+        fixture.edgecore.until_value("one", "label", &fits).await;
+    }
+}
+
+#[tokio::test]
 async fn an_edgecore_that_takes_no_states_still_gets_values() {
     let mut fixture = fixture().await;
     for (code, name) in [(Code::Unimplemented, "two"), (Code::Unknown, "three")] {

@@ -10,7 +10,7 @@ use crate::status;
 use crate::values::{EPOCH_SECONDS, EXACT, TICK_NANOS, TICKS};
 use crate::visitor::Part;
 
-/// 1 MiB of a text; of more no property is made.
+/// 1 MiB of a text, for those who ask over REST; of more no property is made. What a twin takes of it, and a target, the framework knows.
 const TEXT_MAX: usize = 1 << 20;
 
 /// A value with its quality. None: the server has not got one from its own device yet, and will tell when it has.

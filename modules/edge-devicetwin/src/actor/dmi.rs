@@ -140,7 +140,7 @@ impl DeviceTwin {
         tell_refused(id, &observation.refused, cx);
         self.keep_misnamed(id, &observation, cx);
         // The store and the cloud hear of news alone. On the node whoever listens for readings hears of each cycle, as with KubeEdge.
-        let told = self.to_publish(id, &observation.changes, &news, cx);
+        let told = self.take_due(id, &observation.changes, &news, cx);
         if !told.is_empty() {
             self.publish(
                 topic::device_topic(id, "twin/update/result"),
@@ -173,7 +173,7 @@ impl DeviceTwin {
     }
 
     /// What of a report is published: what is new, and what stays as it is once in its cycle.
-    fn to_publish(
+    fn take_due(
         &mut self,
         id: &DeviceName,
         changes: &[TwinChange],
@@ -187,7 +187,7 @@ impl DeviceTwin {
             named.and_then(|property| silence::cycle(property, true)).unwrap_or(silence::REPEAT_CYCLE)
         };
         let Some(member) = self.members.get_mut(id) else { return Vec::new() };
-        member.to_publish(changes, news, cycle, cx.now())
+        member.take_due(changes, news, cycle, cx.now())
     }
 
     /// A word that is no state is refused: with an answer as if it were taken, nobody would find out.

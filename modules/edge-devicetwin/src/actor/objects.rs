@@ -270,7 +270,7 @@ impl DeviceTwin {
         let model = self.catalog.device(id).and_then(|device| self.catalog.model_of(id, device).1);
         // A delta answers nobody: it has an id of its own.
         let delta = Self::base(None, cx);
-        if let Some(payload) = payload::delta(&delta, &member.twins, &plan::delta(&member.twins, model)) {
+        if let Some(payload) = payload::delta(&delta, &member.twins, model) {
             self.publish(topic::device_topic(id, "twin/update/delta"), payload, cx);
         }
     }

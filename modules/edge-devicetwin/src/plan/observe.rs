@@ -7,11 +7,11 @@ use contract::devicetwin::ObservedTwin;
 use crd::{Device, DeviceModel};
 use dmi::notes::ELLIPSIS;
 
-use super::{
-    TWINS_MAX, TwinChange, VALUE_MAX, begin, check_finite, check_name, check_room, cut, named_by, types,
-};
+use super::{TWINS_MAX, TwinChange, begin, check_finite, check_name, check_room, cut, named_by, types};
 use crate::twin::{Side, Twin};
 
+/// What mappers are told before they send a value is what the cloud takes.
+const _: () = assert!(dmi::VALUE_MAX == contract::parsed::VALUE_MAX);
 /// 500 bytes of why there is no value: with it a twin's metadata is within what the cloud takes.
 const ERROR_MAX: usize = 500;
 /// Of a property that a mapper names.
@@ -210,7 +210,7 @@ fn takable<'a>(report: &'a ObservedTwin, value_type: Option<&str>) -> (Cow<'a, O
 
 /// What stands in the place of a value that is not taken, in the words of our own mappers, so that it is told once.
 pub(super) fn untaken(reason: &str) -> String {
-    sentence(&format!("edgecore does not take the value: {reason}"))
+    sentence(&dmi::untaken(reason))
 }
 
 fn observed(before: Option<&Twin>, report: &ObservedTwin, modelled: &Modelled<'_>, now: i64) -> Twin {
@@ -242,9 +242,7 @@ fn observed(before: Option<&Twin>, report: &ObservedTwin, modelled: &Modelled<'_
 /// Whether a mapper may report `value`. It is the device's own word, whatever the type (`no reading`), but no number that
 /// JSON does not have, and nothing that a terminal would obey.
 fn check_reported(property: &str, value: &str, value_type: Option<&str>) -> Result<(), String> {
-    if value.len() > VALUE_MAX {
-        return Err(format!("a value of `{property}` has more than 4096 bytes"));
-    }
+    dmi::check_length(property, value)?;
     if value.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
         return Err(format!("a value of `{property}` has control characters"));
     }

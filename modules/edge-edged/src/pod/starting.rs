@@ -97,27 +97,46 @@ impl<'a> Look<'a, '_> {
         }
     }
 
+    /// Looks at the main containers, in order. Those behind one whose postStart hook runs wait for it, but for those that run already and, once that one
+    /// has ended, those that were not made yet: a kubelet that has killed it makes them before it begins it again.
     fn main_containers(&mut self) {
+        let (mut is_held, mut has_to_wait) = (false, false);
+        // Where the first one that begins again and has such a hook stands among those that were found.
+        let mut again = None;
         for container in &self.pod.spec().containers {
             let instance = self.here(container);
-            self.consider(container, instance);
-            // Its postStart hook is waited for before the next one starts.
-            let held = instance.is_some_and(|instance| self.state.is_held(instance));
-            if has_post_start(container) && (held || self.state.is_starting(&container.name)) {
-                return self.keep_running(container);
+            let is_running = instance.is_some_and(|instance| instance.state == RuntimeState::Running);
+            let is_overdue = instance.is_none() && !has_to_wait;
+            let found = self.found.len();
+            if !is_held || is_running || is_overdue {
+                self.consider(container, instance);
+            }
+            let is_found = self.found.len() > found;
+            if let Some(place) = again.filter(|_| is_found && is_overdue)
+                && let Some(rest) = self.found.get_mut(place..)
+            {
+                rest.rotate_right(1);
+                again = Some(place + 1);
+            }
+            if !has_post_start(container) {
+                continue;
+            }
+            let has_ended = self.has_ended_here(container);
+            let starts = instance.is_some_and(|instance| self.state.is_held(instance))
+                || self.state.is_starting(&container.name);
+            is_held |= starts;
+            has_to_wait |= !has_ended && (starts || is_found);
+            if is_found && has_ended {
+                again = again.or(Some(found));
             }
         }
     }
 
-    /// Looks only after those that run already, of the containers behind one.
-    fn keep_running(&mut self, behind: &Container) {
-        let rest = self.pod.spec().containers.iter().skip_while(|container| container.name != behind.name);
-        for container in rest.skip(1) {
-            let instance = self.here(container).filter(|instance| instance.state == RuntimeState::Running);
-            if instance.is_some() {
-                self.consider(container, instance);
-            }
-        }
+    /// Whether an instance of a container has ended in the sandbox that counts.
+    fn has_ended_here(&self, container: &Container) -> bool {
+        let Some(sandbox) = self.seen.ready_sandbox() else { return false };
+        let mut own = self.seen.containers.iter().filter(|instance| instance.name == container.name);
+        own.any(|instance| instance.sandbox == sandbox.id && instance.state.has_ended())
     }
 
     fn consider(&mut self, container: &'a Container, instance: Option<&'a RuntimeContainer>) {

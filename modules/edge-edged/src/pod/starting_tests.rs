@@ -131,6 +131,44 @@ fn later_containers_wait_for_a_post_start_hook() {
 }
 
 #[test]
+fn containers_that_were_not_made_yet_go_before_one_that_begins_again_after_its_post_start_has_failed() {
+    let hook = json!({"postStart": {"exec": {"command": ["x"]}}});
+    let pod = pod(json!({"containers": [{"name": "a", "image": "x"},
+        {"name": "b", "image": "x", "lifecycle": hook}, {"name": "c", "image": "x"}, {"name": "d", "image": "x"}]}));
+    let mut state = ready(&["a", "b", "c", "d"]);
+    let again = |name: &str| instance(&pod, name, "s", 1, RuntimeState::Running);
+    // Its grace has outlasted the back-off, so that it begins again at once.
+    let dead = vec![running(&pod, "a"), ended(&pod, "b")];
+    assert_eq!(actions(&pod, dead.clone(), &state), [start_of("c", 0), start_of("d", 0), start_of("b", 1)]);
+    // What has no image yet does not wait for the second round either.
+    state.images.remove("d");
+    state.busy.extend([start_of("b", 1), start_of("c", 0)]);
+    let image = Action::Image { container: "d".into(), image: "x".into() };
+    assert_eq!(actions(&pod, dead, &state), std::slice::from_ref(&image));
+    state = ready(&["a", "b", "c", "d"]);
+    state.post_starts.insert("b-1".into());
+    let hook = Action::PostStart { id: "b-1".into() };
+    let round = |c: RuntimeContainer| vec![running(&pod, "a"), again("b"), ended(&pod, "b"), c];
+    assert_eq!(actions(&pod, round(running(&pod, "c")), &state), [hook.clone(), start_of("d", 0)]);
+    // One that was there waits, as in any round.
+    assert_eq!(actions(&pod, round(ended(&pod, "c")), &state), [hook, start_of("d", 0)]);
+}
+
+#[test]
+fn those_behind_a_second_post_start_hook_wait_for_that() {
+    let hook = json!({"postStart": {"exec": {"command": ["x"]}}});
+    let pod = pod(json!({"containers": [{"name": "b", "image": "x", "lifecycle": hook},
+        {"name": "c", "image": "x", "lifecycle": hook}, {"name": "d", "image": "x"}]}));
+    let mut state = ready(&["b", "c", "d"]);
+    let dead = || vec![ended(&pod, "b")];
+    assert_eq!(actions(&pod, dead(), &state), [start_of("c", 0)]);
+    state.busy.insert(start_of("c", 0));
+    assert_eq!(actions(&pod, dead(), &state), [start_of("b", 1)]);
+    state.busy.insert(start_of("b", 1));
+    assert_eq!(actions(&pod, dead(), &state), []);
+}
+
+#[test]
 fn an_ephemeral_container_starts_once_whatever_the_others_do() {
     let pod = pod(json!({"initContainers": [{"name": "init", "image": "x"}],
         "ephemeralContainers": [{"name": "debug", "image": "x", "targetContainerName": "c"}]}));

@@ -107,6 +107,44 @@ fn of_a_value_that_edgecore_refuses_the_reason_is_told_and_the_value_not_again()
 }
 
 #[test]
+fn a_value_that_is_too_long_for_edgecore_is_no_report_and_the_reason_is_news_once() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan(""), now);
+    property.is_out_of_reach("Connection refused", EPOCH);
+    property.reported(property.to_report(now).unwrap(), now);
+    let long = "x".repeat(dmi::VALUE_MAX + 1);
+    let reason = "a value of `p` has more than 4096 bytes";
+    read(&mut property, &long, now);
+    assert_eq!(property.untaken_news().as_deref(), Some(reason));
+    let said = property.to_report(now).unwrap();
+    assert_eq!((said.value.as_str(), said.fault), ("", Some(dmi::untaken(reason))), "and no older fault");
+    property.reported(property.to_report(now).unwrap(), now);
+    read(&mut property, &long, now + CYCLE);
+    assert_eq!((property.untaken_news(), property.to_report(now + CYCLE)), (None, None));
+    property.is_out_of_reach("no route", EPOCH);
+    assert_eq!(property.to_report(now + CYCLE), None, "it keeps what it had, as of any value");
+    let doubt = |property: &mut PropertyState, value: &str| {
+        property.read_in_doubt(value.to_owned(), "simulated".to_owned(), now, EPOCH)
+    };
+    assert!(doubt(&mut property, &long));
+    assert!(!doubt(&mut property, &long) && !doubt(&mut property, "1"), "the same doubt is no news");
+    assert_eq!(property.untaken_news(), None);
+    assert_eq!(property.to_report(now).unwrap().value, "1");
+    // What goes to targets alone is no matter of edgecore's.
+    let mut pushed = PropertyState::new(&PropertyPlan { is_told: false, ..plan("") }, now);
+    read(&mut pushed, &long, now);
+    assert_eq!((pushed.untaken_news(), pushed.to_report(now)), (None, None));
+    // What was desired goes the same way.
+    let twin = TwinValue { observed: long, ..said_nothing() }.takable("p");
+    assert_eq!((twin.observed.as_str(), twin.refusal), ("", Some(dmi::untaken(reason))));
+}
+
+fn said_nothing() -> TwinValue {
+    let (value, observed) = (String::new(), String::new());
+    TwinValue { value, fault: None, observed, refusal: None, read_at: EPOCH }
+}
+
+#[test]
 fn a_device_that_is_not_reached_says_why_with_what_has_no_value() {
     let now = Moment::default();
     let mut property = PropertyState::new(&plan(""), now);
