@@ -5,16 +5,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use contract::NodeName;
-use contract::ids::{CONTROL_PLANE_ROLES, EDGE_ROLES, KUBELET_ADDRESS_ANNOTATION, OWN_LABEL};
+use contract::ids::{
+    CONTROL_PLANE_ROLES, EDGE_ROLES, KUBELET_ADDRESS_ANNOTATION, OWN_LABEL, REPORTED_ANNOTATION,
+};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use noderegistry::plan::{self, TokenClaims};
 use noderegistry::{ADOPTED_ANNOTATION, ENROLMENT_ANNOTATION, Entry, Registry, Removal, Revoked};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Where a RoleBinding of each Node of CloudCore's says so.
 const OWN_NODES: &str = "kubehive-nodes";
+/// What the types of the conditions begin with that CloudCore alone writes.
+const OWN_CONDITIONS: &str = "kubehive.io/";
 /// So often a Node is tried to be taken from CloudCore.
 const UNDO_TRIES: usize = 5;
 
@@ -82,7 +86,7 @@ pub async fn undo_adoption(client: kube::Client, node: &NodeName, say: &mut dyn 
         }
     }
     let patch = json!({ "metadata": { "uid": uid, "labels": { OWN_LABEL: null },
-        "annotations": { ADOPTED_ANNOTATION: null, KUBELET_ADDRESS_ANNOTATION: null } } });
+        "annotations": { ADOPTED_ANNOTATION: null, KUBELET_ADDRESS_ANNOTATION: null, REPORTED_ANNOTATION: null } } });
     let mut refused = None;
     // CloudCore may say once more that the Node is its own until it has seen that it is not.
     for _ in 0..UNDO_TRIES {
@@ -95,7 +99,8 @@ pub async fn undo_adoption(client: kube::Client, node: &NodeName, say: &mut dyn 
             }
         }
         match nodes.patch(node.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Ok(_) => {
+            Ok(taken) => {
+                forget_conditions(&nodes, &taken).await?;
                 say(format!(
                     "Node `{node}` is none of this CloudCore's any more; its label {} stays, by which KubeEdge has it",
                     EDGE_ROLES[0]
@@ -111,11 +116,24 @@ pub async fn undo_adoption(client: kube::Client, node: &NodeName, say: &mut dyn 
     }
 }
 
+/// What CloudCore had said of the Node: nobody else would ever take it back.
+async fn forget_conditions(nodes: &Api<Node>, taken: &Node) -> Result<()> {
+    let conditions =
+        taken.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let own =
+        conditions.iter().map(|condition| &condition.type_).filter(|kind| kind.starts_with(OWN_CONDITIONS));
+    let gone: Vec<Value> = own.map(|kind| json!({ "type": kind, "$patch": "delete" })).collect();
+    let Some(name) = taken.metadata.name.as_deref().filter(|_| !gone.is_empty()) else { return Ok(()) };
+    let patch = json!({ "status": { "conditions": gone } });
+    let patched = nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)).await;
+    patched.map(drop).context("the Node's conditions of CloudCore are not taken away")
+}
+
 /// What brings a machine to a name. One that was a node has that node's certificate and store still, and `keadm join` refuses it.
 fn next(node: &NodeName) -> String {
     format!(
-        "next: `keadm gettoken --edgenode-name={node}`, and on the edge machine `keadm join` with it; one that was a node before needs \
-         `keadm reset` first"
+        "next: `keadm gettoken --edgenode-name={node}`, and on the edge machine `keadm join` with it; one that was a node of CloudCore's before \
+         needs `keadm reset` first, and one that KubeEdge's edgecore runs on `keadm join --from-kubeedge`, and no reset"
     )
 }
 

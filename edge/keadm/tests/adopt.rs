@@ -28,12 +28,19 @@ async fn a_node_of_kubeedges_is_adopted_and_let_go_as_it_was() {
     // As CloudCore does, once the node reports.
     let own = json!({ "metadata": { "labels": { "kubehive.io/own": "" }, "annotations": { "kubehive.io/kubelet-address": "1" } } });
     nodes.patch("edge-1", &PatchParams::default(), &Patch::Merge(own)).await.unwrap();
+    let conditions = ["Ready", "kubehive.io/Link", "kubehive.io/Synced"]
+        .map(|kind| json!({ "type": kind, "status": "True" }));
+    let status = json!({ "status": { "conditions": conditions } });
+    nodes.patch_status("edge-1", &PatchParams::default(), &Patch::Strategic(status)).await.unwrap();
     let adopted = nodes.get("edge-1").await.unwrap().metadata;
     assert_eq!(adopted.annotations.unwrap().get(ADOPTED_ANNOTATION), adopted.uid.as_ref());
 
     keadm::undo_adoption(api.client(), &name("edge-1"), &mut |_| {}).await.unwrap();
     let free = nodes.get("edge-1").await.unwrap().metadata;
     assert_eq!((free.uid, free.annotations.unwrap_or_default().len()), (adopted.uid, 0));
+    let conditions = nodes.get("edge-1").await.unwrap().status.unwrap().conditions.unwrap();
+    let left: Vec<&str> = conditions.iter().map(|condition| condition.type_.as_str()).collect();
+    assert_eq!(left, ["Ready"], "what CloudCore said of it goes with it");
     let labels: Vec<String> = free
         .labels
         .unwrap()

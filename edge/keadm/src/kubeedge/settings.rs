@@ -38,11 +38,15 @@ pub(super) fn read(path: &Path) -> Result<Found> {
     })?;
     // Of the places of certificates, which are told anew, and of the file itself, from which nothing starts here.
     let shown = path.display().to_string();
-    said.retain(|line| !line.starts_with("`modules.edgeHub.") && !line.contains(&format!("`{shown}`")));
+    said.retain(|line| {
+        !line.starts_with("`modules.edgeHub.") && !line.contains(&format!(", {shown}, is named"))
+    });
     let (node, database) =
         (settings.modules.edged.hostname_override.clone(), settings.database.data_source.clone());
     let mut base = settings;
     base.modules.edge_hub = EdgeHub::default();
+    // Off in every file of KubeEdge's keadm, whose tunnel it is: here logs and exec go over the link.
+    base.modules.edge_stream = EdgeCore::default().modules.edge_stream;
     base.modules.edged.hostname_override = EdgeCore::default().modules.edged.hostname_override;
     base.database.data_source = PathBuf::from(STORE);
     let mut carried = Vec::new();
@@ -80,6 +84,7 @@ kind: EdgeCore
 database: {aliasName: default, driverName: sqlite3, dataSource: /var/lib/kubeedge/edgecore.db}
 modules:
   dbTest: {enable: true}
+  edgeStream: {enable: false}
   edgeHub:
     heartbeat: 15
     httpServer: https://old.example:10002
@@ -106,6 +111,8 @@ modules:
         );
         assert_eq!(found.base.modules.edge_hub, EdgeHub::default());
         assert_eq!(found.base.database.data_source, Path::new(STORE));
+        assert_eq!(found.base.modules.edge_stream, EdgeCore::default().modules.edge_stream);
+        assert!(!found.said.iter().any(|line| line.contains("this very file")), "{:?}", found.said);
         for key in [
             "modules.edged.nodeLabels",
             "modules.edged.tailoredKubeletConfig.cgroupDriver",
