@@ -3,8 +3,8 @@
 
 mod fixture;
 
-use contract::UpReport;
 use contract::ids::DEVICES;
+use contract::{UpReport, rows};
 use dmi::v1beta1 as pb;
 use fixture::callers::{Masked, denied, register, report};
 use fixture::{SOON, options, run, speed, start, status_report, until};
@@ -84,9 +84,15 @@ fn clients_of_the_broker_have_no_other_bounds_than_mappers() {
                 assert_eq!(taken.is_ok(), first == 0 && device < 16, "more-{device} {first}: {taken:?}");
             }
         }
-        let rows = node.store.list_rows(edge_store::Table::Twins, None).unwrap();
-        assert_eq!(rows.len(), 16 * 60);
-        assert_eq!(node.store.outbox_head(5000, 64 << 20).unwrap().len(), 16 * 60);
+        assert_eq!(node.store.list_rows(edge_store::Table::Twins, None).unwrap().len(), 16 * 60);
+        let waiting = node.store.outbox_head(5000, 64 << 20).unwrap();
+        let reports = waiting.iter().map(|row| rows::decode_report(&row.body).unwrap());
+        let (twins, others): (Vec<_>, Vec<_>) =
+            reports.partition(|report| matches!(report, UpReport::Twin { .. }));
+        assert_eq!(twins.len(), 16 * 60);
+        // Of each device what is wrong with it: that its client's messages are refused, say.
+        let are_conditions = others.iter().all(|report| matches!(report, UpReport::DeviceConditions { .. }));
+        assert!(are_conditions && others.len() <= 19, "{others:?}");
         // What the administrator has named goes on, and what is there may change.
         node.update(json!({ "speed": { "actual": { "value": "5" } } })).await.unwrap();
         update("more-3", 7, 1).await.unwrap();
