@@ -7,8 +7,8 @@ use std::time::Duration;
 use beehive::link::quic::{Credentials, LiveCredentials};
 use beehive::{Env, Fault};
 use cloud_hub::{
-    AuthorityLives, ClockDoubt, EnrolmentSettings, RenewalSettings, SecretStore, ServerCertificate,
-    ShownChain,
+    AuthorityLives, ClockDoubt, EnrolmentSettings, LinkedNodes, RenewalSettings, SecretStore,
+    ServerCertificate, ShownChain,
 };
 use config::cloud::CloudHub as Settings;
 use noderegistry::Registry;
@@ -63,6 +63,7 @@ impl Certificates {
             certificate_life: hub.edge_cert_signing_duration.0,
             token_life: Duration::from_secs(2 * 3600 * u64::from(hub.token_refresh_duration)),
             doubt: doubt.clone(),
+            linked: LinkedNodes::default(),
         });
         let at = (ip(&hub.https.address)?, hub.https.port).into();
         let port = bind(at, "enrolment", "modules.cloudHub.https")?;

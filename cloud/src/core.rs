@@ -148,6 +148,7 @@ impl CloudCore {
             does_jobs: settings.modules.task_manager.enable,
             renewal: Some(certificates::renewal(hub, authorities.clone(), doubt.clone())),
             known: known.clone(),
+            linked: enrolment.settings.linked.clone(),
         };
         let csi_socket = hub.unixsocket.path().map(|path| (path.to_owned(), calls.clone()));
         let has_csi_socket = csi_socket.is_some();

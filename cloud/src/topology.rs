@@ -8,7 +8,7 @@ use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
 use cloud_devicecontroller::DeviceController;
 use cloud_edgecontroller::EdgeController;
 pub use cloud_edgecontroller::PodAddresses;
-use cloud_hub::{Addresses, CloudHub, KnownCertificates, RenewalSettings};
+use cloud_hub::{Addresses, CloudHub, KnownCertificates, LinkedNodes, RenewalSettings};
 use cloud_nodelease::NodeLease;
 use cloud_router::CloudRouter;
 use cloud_stream::CloudStream;
@@ -106,6 +106,8 @@ pub struct Dependencies {
     pub renewal: Option<RenewalSettings>,
     /// Where the hub says which certificates are good.
     pub known: KnownCertificates,
+    /// Where the hub says who is linked.
+    pub linked: LinkedNodes,
 }
 
 /// How rules are served.
@@ -211,6 +213,7 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         does_jobs,
         renewal,
         known,
+        linked,
     } = dependencies;
     let lease_dependencies = cloud_nodelease::Dependencies {
         client: client.clone(),
@@ -290,7 +293,8 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
     let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), mailboxes.hub_to);
     hive.supervise(mailboxes.hub, Policy::default(), move || {
         let hub = CloudHub::new(Rc::clone(&acceptor), registry.clone(), node_limit, hub_to.clone())
-            .knowing(known.clone());
+            .knowing(known.clone())
+            .showing(linked.clone());
         match renewal.clone() {
             Some(renewal) => hub.renewing(renewal),
             None => hub,

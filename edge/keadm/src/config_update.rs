@@ -5,6 +5,7 @@ use anyhow::Result;
 use beehive::Env;
 use clap::Args;
 use config::ChangedBy;
+use config::edge::EdgeCore;
 use nodeupgrade::Prepared;
 
 use crate::join::pairs;
@@ -28,6 +29,11 @@ pub struct ConfigUpdate {
     health: OfHealth,
 }
 
+/// What edgecore asks at its start, too.
+fn fits(settings: &EdgeCore) -> Result<(), String> {
+    edge_containermanager::fits(&settings.modules.edged)
+}
+
 /// `keadm config-update`.
 ///
 /// # Errors
@@ -36,7 +42,7 @@ pub async fn config_update(order: &ConfigUpdate, env: &Env, say: &mut dyn FnMut(
     let values = pairs(&order.set)?;
     // What edgecore has examined is judged here once more: this is what writes the file.
     let by = if order.by_job { ChangedBy::Job } else { ChangedBy::Administrator };
-    match nodeupgrade::prepare_settings(&order.health.order()?, &values, by, env, say).await? {
+    match nodeupgrade::prepare_settings(&order.health.order()?, &values, (by, fits), env, say).await? {
         Prepared::Already => Ok(()),
         Prepared::Ready => hand_over(&order.health.config, env, say).await,
     }

@@ -84,6 +84,13 @@ impl CloudPorts {
                  CloudCore's own are 10000 and 10002, the NodePorts 30000 and 30002. No token was spent"
             );
         }
+        // 10001 with 10002 for certificates, or 30001: nobody would serve QUIC beside it.
+        if self.protocol == HubProtocol::Websocket && self.quic.is_none() && quic == self.cert {
+            bail!(
+                "--cloudcore-ipport has {websocket}, which is QUIC's port where {quic} is that of certificates: give WebSocket's ({}), or say `--hub-protocol=quic`;                  if it is WebSocket's all the same, name QUIC's (--quicport). No token was spent",
+                websocket.saturating_sub(1)
+            );
+        }
         let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         Ok(Endpoints {
             quic: format!("{shown}:{quic}"),
@@ -131,6 +138,10 @@ mod tests {
 
     #[test]
     fn the_port_of_certificates_is_none_for_the_link() {
+        let error = told("h:10001").endpoints().unwrap_err().to_string();
+        assert!(error.contains("QUIC's port") && error.contains("(10000)"), "{error}");
+        let named = CloudPorts { quic: Some(9), ..told("h:10001") };
+        assert_eq!(of(&named)[..2], ["h:10001", "h:9"]);
         let error = told("h:10002").endpoints().unwrap_err().to_string();
         assert!(error.contains("--certport") && error.contains("10000"), "{error}");
         let quic = CloudPorts { protocol: HubProtocol::Quic, ..told("h:10003") };

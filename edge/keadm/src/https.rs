@@ -141,11 +141,16 @@ impl ServerCertVerifier for PinnedCaVerifier {
 
 /// Asks, within [`EXCHANGE_DEADLINE`].
 pub(crate) async fn exchange(ask: HttpsRequest) -> Result<HttpsResponse> {
+    exchange_within(ask, EXCHANGE_DEADLINE).await
+}
+
+/// Asks what takes longer to answer.
+pub(crate) async fn exchange_within(ask: HttpsRequest, deadline: Duration) -> Result<HttpsResponse> {
     let (host, port) = (ask.host.clone(), ask.port);
-    let Ok(answer) = tokio::time::timeout(EXCHANGE_DEADLINE, talk(ask)).await else {
+    let Ok(answer) = tokio::time::timeout(deadline, talk(ask)).await else {
         bail!(
             "no answer from {host}:{port} within {} s: check the address, and that no firewall drops TCP to that port",
-            EXCHANGE_DEADLINE.as_secs()
+            deadline.as_secs()
         );
     };
     answer

@@ -24,6 +24,7 @@ use crate::debug::check;
 use crate::endpoints::{CloudPorts, Endpoints};
 use crate::files::{is_there, try_write, write};
 use crate::https::{HttpsRequest, ServerTrust, certified_key, exchange};
+use crate::machine::{self, Machine};
 use crate::reset::{give_back, not_given_back, told};
 
 /// 3 s for a TCP port to answer: two round trips of the worst link that is used, and a lost packet.
@@ -196,9 +197,23 @@ impl<'a> Enrolment<'a> {
             };
             return Err(error.context(format!("the node has not joined, and {told}")));
         }
+        if let Err(error) = note_machine(settings) {
+            say(format!(
+                "that this machine has joined is not noted ({error:#}): on a copy of its disk, `keadm reset` may give back its name"
+            ));
+        }
         order.config.leave_link(settings).into_iter().for_each(&mut *say);
         say_ports(settings, say).await;
         Ok(())
+    }
+}
+
+/// Remembers which machine this is, for a reset on a copy of its disk. What a node of before left there is none of this one's.
+fn note_machine(settings: &EdgeCore) -> Result<()> {
+    let (file, machine) = (machine::file(settings), Machine::here());
+    match fs::remove_file(&file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => write(&file, &machine.text(), 0o600),
     }
 }
 

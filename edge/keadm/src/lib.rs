@@ -20,6 +20,7 @@ mod kubeedge_flags;
 mod label_selector;
 mod local;
 mod logind;
+mod machine;
 mod node_page;
 mod node_socket;
 mod release;

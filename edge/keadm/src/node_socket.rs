@@ -185,7 +185,16 @@ async fn text_of(body: Incoming, most: usize) -> Result<String> {
 
 /// What was answered, without the characters that a terminal takes for commands: it may say again what somebody else had named.
 pub(crate) fn for_terminal(text: &str) -> String {
-    text.trim().chars().filter(|letter| matches!(letter, '\n' | '\t') || !letter.is_control()).collect()
+    text.trim().chars().filter(|letter| matches!(letter, '\n' | '\t') || is_shown(*letter)).collect()
+}
+
+/// Whether a terminal shows it, where it stands: a control character is a command, and those of direction and format show the rest as something
+/// else than it is, or are not seen at all.
+pub(crate) fn is_shown(letter: char) -> bool {
+    !letter.is_control()
+        && !matches!(letter,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -204,5 +213,8 @@ mod tests {
             for_terminal(" pod \u{1b}[2Ja/\u{9b}31mb\u{7}\n\tis not here\n"),
             "pod [2Ja/31mb\n\tis not here"
         );
+        // Nor tells it in which direction to write, or hides anything.
+        assert_eq!(for_terminal("a\u{202e}b\u{2066}c\u{200b}d\u{2028}e\u{feff}f\u{e0041}g"), "abcdefg");
+        assert_eq!(for_terminal("Löß 机 → …"), "Löß 机 → …");
     }
 }

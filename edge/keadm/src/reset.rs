@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use beehive::Env;
@@ -18,8 +19,13 @@ use rustls_pki_types::pem::PemObject;
 use crate::config_location::ConfigLocation;
 use crate::debug::check;
 use crate::files::is_there;
-use crate::https::{HttpsRequest, ServerTrust, certified_key, exchange};
+use crate::https::{HttpsRequest, ServerTrust, certified_key, exchange_within};
 use crate::logind;
+use crate::machine::{self, Machine};
+use crate::node_socket::is_shown;
+
+/// 20 s for a name to be given back: CloudCore looks for up to 13 whether somebody else is linked under it.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(20);
 
 /// Gives the name back to the cloud and removes what `join` wrote. A name that is another machine's is given back by nobody here, whatever
 /// `force` says.
@@ -44,7 +50,7 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
     let _held = hold_store(&settings.database.data_source)?;
     match give_back_of(&settings).await {
         Ok(words) => say(words),
-        Err(error) if force => say(format!("the cloud was not told ({error:#}); the name stays taken there")),
+        Err(error) if force => say(format!("the name was not given back ({error:#}); it stays taken there")),
         Err(error) => return Err(not_given_back(error)),
     }
     forget_key_in_token(&settings, say);
@@ -52,6 +58,7 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
         vec![hub.tls_private_key_file.clone(), hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
     // A renewal that was cut off leaves its key beside the certificate, whole or in part.
     files.extend(check::identity_files(&settings).leftovers());
+    files.push(machine::file(&settings));
     // What the node held: the store, its log, copies that an interrupted start left, the key that its secrets are sealed with, and last the lock.
     for suffix in [
         "",
@@ -143,15 +150,21 @@ pub fn host_name() -> Result<String> {
 
 /// Why the name in the certificate is another machine's, which has come here with a copied disk: edgecore would not start under it, and whoever runs
 /// under it elsewhere would lose his link. `None`: it is this node's. `told`: the settings' name, empty if they have none; `host`: the
-/// machine's; `stored`: the one whose store lies here.
-fn is_of_another(certified: &str, told: &str, host: &str, stored: Option<&str>) -> Option<String> {
+/// machine's; `stored`: the one whose store lies here; `differs`: by what this is not the machine that has joined ([`Machine::differs`]).
+fn is_of_another(
+    certified: &str,
+    told: &str,
+    host: &str,
+    stored: Option<&str>,
+    differs: Option<&str>,
+) -> Option<String> {
     let why = match (told, stored) {
         ("", _) if host != certified => {
             format!("this machine is `{host}`, and edgecore.yaml has no hostnameOverride")
         }
         (told, _) if !told.is_empty() && told != certified => format!("edgecore.yaml says `{told}`"),
         (_, Some(of)) if of != certified => format!("the store here is of `{of}`"),
-        _ => return None,
+        _ => format!("this is not the machine that has joined with it: its {} is another", differs?),
     };
     Some(format!(
         "the name `{certified}` was not given back: the certificate here is of `{certified}`, and {why}; it is another machine's, from whose disk these files were \
@@ -176,7 +189,9 @@ async fn give_back_of(settings: &EdgeCore) -> Result<String> {
     let of_store = is_there(store).then(|| StoreInspector::open(store).ok()?.node()).flatten();
     let told = &settings.modules.edged.hostname_override;
     let host = if told.is_empty() { host_name()? } else { String::new() };
-    if let Some(words) = is_of_another(&certified, told, &host, of_store.as_deref()) {
+    let (own, noted) = (Machine::here(), Machine::noted(&machine::file(settings)));
+    let differs = own.differs(&noted);
+    if let Some(words) = is_of_another(&certified, told, &host, of_store.as_deref(), differs) {
         return Ok(words);
     }
     let authorities = authorities.iter().map(|der| der.to_vec()).collect();
@@ -193,7 +208,8 @@ pub(crate) async fn give_back(
     let (host, port) = parse_host_port(address).map_err(anyhow::Error::msg)?;
     let request = Request::delete("/edge.crt").body(Full::default())?;
     let trust = ServerTrust::Authorities(authorities);
-    let answer = exchange(HttpsRequest { host, port, trust, identity: Some(identity), request }).await?;
+    let ask = HttpsRequest { host, port, trust, identity: Some(identity), request };
+    let answer = exchange_within(ask, GIVEN_BACK_WITHIN).await?;
     match answer.status {
         StatusCode::OK | StatusCode::NOT_FOUND => Ok(told(address, answer.status, &answer.body)),
         status => bail!("{}", told(address, status, &answer.body)),
@@ -202,7 +218,7 @@ pub(crate) async fn give_back(
 
 /// What the server said, made harmless for a terminal.
 pub(crate) fn told(at: &str, status: StatusCode, body: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(1000).collect();
+    let text: String = String::from_utf8_lossy(body).chars().filter(|c| is_shown(*c)).take(1000).collect();
     if text.is_empty() {
         format!("CloudCore at {at} answered {status} and said no more: look at its log")
     } else {
@@ -227,7 +243,8 @@ mod tests {
 
     #[test]
     fn a_name_is_another_machines_by_the_settings_the_host_or_the_store() {
-        let of = |told, host, stored| is_of_another("edge-1", told, host, stored);
+        let of = |told, host, stored| is_of_another("edge-1", told, host, stored, None);
+        let copied = is_of_another("edge-1", "edge-1", "", Some("edge-1"), Some("machine-id"));
         for own in [of("edge-1", "x", None), of("edge-1", "", Some("edge-1")), of("", "edge-1", None)] {
             assert_eq!(own, None);
         }
@@ -235,6 +252,7 @@ mod tests {
             (of("edge-2", "edge-1", None), "edgecore.yaml says `edge-2`"),
             (of("", "edge-2", Some("edge-1")), "this machine is `edge-2`"),
             (of("edge-1", "", Some("golden")), "the store here is of `golden`"),
+            (copied, "its machine-id is another"),
         ] {
             let said = other.unwrap();
             assert!(said.contains(words) && said.contains("`keadm free edge-1`"), "{said}");

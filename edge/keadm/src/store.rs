@@ -10,6 +10,8 @@ use config::edge::EdgeCore;
 use edge_store::{Damage, InspectedReport, InspectedRow, StoreInspector};
 use serde_json::Value;
 
+use crate::node_socket::is_shown;
+
 /// A terminal is no place for more of one document.
 const DOCUMENT_MAX: usize = 256 << 10;
 
@@ -230,7 +232,7 @@ fn mask_all(value: &mut Value) {
 /// Harmless for a terminal.
 pub(crate) fn plain(text: &str) -> String {
     let cut = text.len() > DOCUMENT_MAX;
-    let shown = text.chars().filter(|c| *c == '\n' || !c.is_control()).take(DOCUMENT_MAX);
+    let shown = text.chars().filter(|c| *c == '\n' || is_shown(*c)).take(DOCUMENT_MAX);
     shown.chain(if cut { "\n…" } else { "" }.chars()).collect()
 }
 

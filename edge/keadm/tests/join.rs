@@ -258,6 +258,29 @@ async fn a_copied_disk_gives_back_no_name_of_the_machine_that_it_was_copied_from
     assert!(!key.exists() && !order.config.file.exists(), "{told:?}");
     let after = cloud.registry.edge_node(&node).await.unwrap().unwrap().metadata;
     assert_eq!(after, before, "the other machine's certificate is as good as before");
+
+    // Nor where the copy has the same settings, which name the node as the original's do.
+    let (folder, node) = (tempfile::tempdir().unwrap(), contract::NodeName::parse("edge-3").unwrap());
+    let token = keadm::get_token(api.client(), Some(&node), 1, keadm::TOKEN_LIFE, &env).await.unwrap();
+    let order = Join { node: "edge-3".to_owned(), ..self::order(folder.path(), &cloud, token) };
+    join(&order, &mut |_| {}).await.unwrap();
+    let noted = folder.path().join("certs/server.crt.machine");
+    let text = std::fs::read_to_string(&noted).unwrap();
+    let others: String =
+        text.lines().map(|line| line.rsplit_once(' ').unwrap().0.to_owned() + " other\n").collect();
+    std::fs::write(&noted, others).unwrap();
+    let before = cloud.registry.edge_node(&node).await.unwrap().unwrap().metadata;
+    let mut told = Vec::new();
+    reset(&order.config, false, &mut |line| told.push(line)).await.unwrap();
+    // A machine that says nothing of itself cannot be told from another.
+    if !text.is_empty() {
+        assert!(
+            told[0].contains("`edge-3` was not given back") && told[0].contains("keadm free"),
+            "{told:?}"
+        );
+        assert_eq!(cloud.registry.edge_node(&node).await.unwrap().unwrap().metadata, before);
+    }
+    assert!(!noted.exists(), "{told:?}");
     cloud.server.stop().await;
 }
 

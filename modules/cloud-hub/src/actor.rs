@@ -31,6 +31,7 @@ use crate::events;
 use crate::known_certificates::KnownCertificates;
 use crate::leaving::Leaving;
 use crate::link_acceptor::{AdmittedLink, AdmittedLinks, LinkAcceptor, LinkPermit};
+use crate::linked_nodes::LinkedNodes;
 use crate::plan::{SessionDecision, decide};
 use crate::revocation::CertificateCheck;
 use crate::session::{ENDS_WITHIN, Session};
@@ -79,6 +80,7 @@ pub struct CloudHub {
     leaving: Rc<Leaving>,
     check: Rc<RefCell<CertificateCheck>>,
     known: KnownCertificates,
+    linked: LinkedNodes,
     renewals: Option<Renewals>,
     clock: Option<Arc<dyn Clock>>,
 }
@@ -102,6 +104,7 @@ impl CloudHub {
             leaving: Rc::default(),
             check: Rc::default(),
             known: KnownCertificates::default(),
+            linked: LinkedNodes::default(),
             renewals: None,
             clock: None,
         }
@@ -112,6 +115,13 @@ impl CloudHub {
     #[must_use]
     pub fn knowing(mut self, known: KnownCertificates) -> Self {
         self.known = known;
+        self
+    }
+
+    /// The same, which says in `linked` who is linked. It outlives the incarnation.
+    #[must_use]
+    pub fn showing(mut self, linked: LinkedNodes) -> Self {
+        self.linked = linked;
         self
     }
 
@@ -128,6 +138,7 @@ impl Actor for CloudHub {
 
     async fn started(&mut self, cx: &mut Context<CloudHubMsg>) -> Result<(), Fault> {
         // The links of an earlier incarnation have ended with it.
+        self.linked.none();
         for reader in READERS {
             self.tell_none(reader).await;
         }
@@ -314,6 +325,7 @@ impl CloudHub {
             streams: link.byte_streams(),
             permit,
         };
+        self.linked.began(&node, session);
         for reader in READERS {
             self.tell_up(reader, &node, &open).await;
         }
@@ -340,6 +352,7 @@ impl CloudHub {
         cx: &Context<CloudHubMsg>,
     ) {
         self.open.remove(&node);
+        self.linked.ended(&node, session);
         // It goes on by itself; a child that has ended is not there any more.
         drop(cx.stop_child(Session::name(&node, session), ENDS_WITHIN));
         events::session_ended(cx.env(), &node, session, reason);

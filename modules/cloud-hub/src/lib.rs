@@ -35,6 +35,7 @@ mod events;
 mod known_certificates;
 mod leaving;
 mod link_acceptor;
+mod linked_nodes;
 mod plan;
 mod revocation;
 mod session;
@@ -51,6 +52,7 @@ pub use certificates::{
 pub use enrolment::{Enrolment, EnrolmentMsg, EnrolmentSettings};
 pub use error::SecretError;
 pub use known_certificates::KnownCertificates;
+pub use linked_nodes::LinkedNodes;
 pub use session::SESSION;
 pub use store::SecretStore;
 pub use websocket::{

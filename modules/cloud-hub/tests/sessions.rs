@@ -73,12 +73,14 @@ fn a_node_is_who_its_certificate_says_and_its_end_is_told() {
             _ => None,
         };
         assert_eq!(fixture.edge.find(LONG, alive).await.unwrap().as_str(), "a");
+        assert!(fixture.linked.has(&node) && fixture.linked.last_ended(&node).is_none());
         drop(link);
         let down = |message| match message {
             SyncMsg::NodeDown { node, session } => Some((node, session)),
             _ => None,
         };
-        assert_eq!(fixture.sync.find(LONG, down).await.unwrap(), (node, session));
+        assert_eq!(fixture.sync.find(LONG, down).await.unwrap(), (node.clone(), session));
+        assert!(!fixture.linked.has(&node) && fixture.linked.last_ended(&node) == Some(session));
     });
 }
 

@@ -48,6 +48,14 @@ pub fn fits(edged: &config::edge::Edged) -> Result<(), String> {
 
 /// What the CPU manager does on this machine.
 fn policy(settings: &CpuSettings, machine: &CpuTopology) -> Result<CpuPolicy, String> {
+    // With any policy, as by a kubelet: what is reserved is no pod's, and CPUs that are not there would be taken from those that are.
+    let missing: CpuSet = settings.reserved.difference(&machine.all()).copied().collect();
+    if !missing.is_empty() && !machine.0.is_empty() {
+        return Err(format!(
+            "reservedSystemCPUs: the machine has no CPU {} that is on",
+            cpus::list(&missing)
+        ));
+    }
     if !settings.is_static {
         return Ok(CpuPolicy::None);
     }
@@ -69,10 +77,6 @@ fn policy(settings: &CpuSettings, machine: &CpuTopology) -> Result<CpuPolicy, St
                     than zero"
                 .to_owned(),
         );
-    }
-    let missing: CpuSet = reserved.difference(&machine.all()).copied().collect();
-    if !missing.is_empty() {
-        return Err(format!("reservedSystemCPUs: the machine has no CPU {}", cpus::list(&missing)));
     }
     Ok(CpuPolicy::Static { options: settings.options, reserved })
 }
@@ -163,5 +167,9 @@ mod tests {
         assert!(reserved(&settings(0, "7")).contains("no CPU 7"));
         assert!(reserved(&settings(9000, "")).contains("not enough cpus"));
         assert_eq!(policy(&CpuSettings::default(), &machine), Ok(CpuPolicy::None));
+        // Without the policy CPUs are reserved, too.
+        let without = |list: &str| policy(&CpuSettings { is_static: false, ..settings(0, list) }, &machine);
+        assert_eq!(without("3"), Ok(CpuPolicy::None));
+        assert!(without("3,7").unwrap_err().contains("no CPU 7"));
     }
 }

@@ -27,6 +27,16 @@ pub(crate) fn managed(system: &Path, settings: &MemorySettings) -> Result<Memory
             "the reserved memory configuration references a NUMA node {missing} that does not exist on this machine"
         ));
     }
+    for (node, kinds) in &settings.reserved {
+        for (kind, wanted) in kinds {
+            let there = nodes.get(node).and_then(|kinds| kinds.get(kind)).copied().unwrap_or(0);
+            if *wanted > there {
+                return Err(format!(
+                    "reservedMemory: NUMA node {node} has {there} bytes of {kind}, of which {wanted} cannot be reserved"
+                ));
+            }
+        }
+    }
     let all: u64 = nodes.values().filter_map(|kinds| kinds.get(MEMORY)).sum();
     let reserved: u64 = settings.reserved.values().filter_map(|kinds| kinds.get(MEMORY)).sum();
     let allocatable =
@@ -133,6 +143,21 @@ mod tests {
         assert!(of(0, 255 << 20).unwrap_err().contains("is not equal to the value \"268435456\""));
         assert!(of(0, 0).unwrap_err().contains("you should specify the system reserved memory"));
         assert_eq!(managed(Path::new("/nowhere"), &MemorySettings::default()), Ok(MemoryNodes::default()));
+        // Huge pages that the machine has, more of them, and of a size of which it has none.
+        let huge = |kind: &str, bytes: u64| {
+            let kinds = [(MEMORY.to_owned(), 256 << 20), (kind.to_owned(), bytes)];
+            let settings = MemorySettings {
+                is_static: true,
+                reserved: [(0, kinds.into())].into(),
+                reserved_bytes: 256 << 20,
+                kept_free: None,
+            };
+            managed(root.path(), &settings)
+        };
+        assert_eq!(huge("hugepages-2Mi", 4 << 20).unwrap().0[&0]["hugepages-2Mi"], 0);
+        assert!(huge("hugepages-2Mi", 6 << 20).unwrap_err().contains("has 4194304 bytes of hugepages-2Mi"));
+        assert!(huge("hugepages-1Gi", 100 << 30).unwrap_err().contains("has 0 bytes of hugepages-1Gi"));
+        assert!(of(0, 2 << 30).unwrap_err().contains("NUMA node 0 has 1073741824 bytes of memory"));
         let alone = MemorySettings { is_static: true, ..MemorySettings::default() };
         assert!(managed(Path::new("/nowhere"), &alone).is_err());
     }

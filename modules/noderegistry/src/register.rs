@@ -313,6 +313,20 @@ impl Registry {
         Err(RegistryError::contended(EDGE_NODE, node.as_str()).into())
     }
 
+    /// What the Lease of `node` says: the session since which its CloudCore has it, and when it was renewed last, in
+    /// microseconds since 1970. `None`: there is no Lease, or it was never renewed.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn last_renewal(&self, node: &NodeName) -> Result<Option<(u64, i64)>, RegistryError> {
+        let found = self.leases.get_opt(node.as_str()).await;
+        let found = found.map_err(|source| RegistryError::api(LEASE, node.as_str(), source))?;
+        Ok(found.and_then(|lease| lease.spec).and_then(|spec| {
+            let session = u64::try_from(spec.lease_transitions.unwrap_or_default()).unwrap_or_default();
+            Some((session, spec.renew_time?.0.as_microsecond()))
+        }))
+    }
+
     /// Bars a name, whatever is in its object: its links end and nothing is signed for it until [`Registry::free`].
     ///
     /// # Errors

@@ -60,7 +60,7 @@ pub use prepare::{Prepared, back_up, prepare};
 pub use program::says_version;
 pub use rollback::prepare_rollback;
 pub use service::{has_systemd, systemctl};
-pub use settings::prepare_settings;
+pub use settings::{Fits, prepare_settings};
 pub use status::lines as status;
 pub use store_lock::runs_on as edgecore_runs_on;
 pub use supervisor::{TakenUp, end_unwatched, supervise, take_up};

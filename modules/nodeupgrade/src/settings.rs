@@ -19,15 +19,18 @@ use crate::node::{Node, look};
 use crate::order::{Order, SETTINGS};
 use crate::prepare::{Prepared, begin, seconds};
 
-/// Looks whether the file may have these values by their keys, as far as whoever it is `by` may change them, and writes it anew beside itself.
-/// [`crate::supervise`] does the rest.
+/// Whether the machine fits to settings, or why edgecore would not start with them on it. Blocks.
+pub type Fits = fn(&EdgeCore) -> Result<(), String>;
+
+/// Looks whether the file may have these values by their keys, as far as whoever it is `by` may change them, and whether the machine
+/// fits to all of it then, and writes it anew beside itself. [`crate::supervise`] does the rest.
 ///
 /// # Errors
 /// With the name of the check that failed, and its cure. Nothing is changed then.
 pub async fn prepare_settings(
     order: &Order,
     values: &[(&str, &str)],
-    by: ChangedBy,
+    (by, fits): (ChangedBy, Fits),
     env: &Env,
     say: &mut dyn FnMut(String),
 ) -> Result<Prepared> {
@@ -35,7 +38,7 @@ pub async fn prepare_settings(
     // A link stays one: it is the file that is exchanged.
     let path = std::fs::canonicalize(&order.config).context("where edgecore.yaml is")?;
     let old = files::read(&path, FILE_MAX)?;
-    let updated = update(&node, &path, &old, values, by);
+    let updated = update(&node.settings, &path, &old, values, (by, fits));
     let Some(updated) = told("Settings", updated, words, say)? else { return Ok(Prepared::Already) };
     let file = SettingsFile { path: &path, old: &old, new: &updated.text };
     lay_ready(&node, order, &file, env, say).await
@@ -124,19 +127,26 @@ fn words(updated: &Option<EdgeUpdate>) -> String {
     }
 }
 
+/// `before`: with what edgecore runs.
 fn update(
-    node: &Node,
+    before: &EdgeCore,
     path: &Path,
     old: &[u8],
     values: &[(&str, &str)],
-    by: ChangedBy,
+    (by, fits): (ChangedBy, Fits),
 ) -> Result<Option<EdgeUpdate>> {
     let text = std::str::from_utf8(old).with_context(|| format!("{} is no text", path.display()))?;
     let updated = EdgeUpdate::of_text(path, text, values.iter().copied(), by)?;
-    if let Some(key) = updated.as_ref().and_then(|updated| watched(&node.settings, &updated.settings)) {
+    if let Some(key) = updated.as_ref().and_then(|updated| watched(before, &updated.settings)) {
         bail!(
             "`{key}` is where the supervisor looks for edgecore: change it in the file, and restart edgecore"
         );
+    }
+    if let Some(updated) = &updated {
+        // Of the whole file as it becomes: what was set since somebody looked is in it.
+        fits(&updated.settings)
+            .map_err(anyhow::Error::msg)
+            .context("with these values edgecore would not start on this machine")?;
     }
     Ok(updated)
 }
@@ -226,5 +236,26 @@ mod tests {
             assert_eq!(with(key, value), Some("modules.edgeStream.socket"));
         }
         assert_eq!(with("modules.edgeHub.heartbeat", "20"), None);
+    }
+
+    /// A machine that takes one of two settings.
+    fn one_of_both(settings: &EdgeCore) -> Result<(), String> {
+        let hub = &settings.modules.edge_hub;
+        let is_both = hub.heartbeat == 20 && !hub.rotate_certificates;
+        if is_both { Err("there is no CPU 5".to_owned()) } else { Ok(()) }
+    }
+
+    #[test]
+    fn values_that_the_machine_takes_alone_and_not_beside_what_stands_there_by_now_are_refused() {
+        let before = EdgeCore::default();
+        let update = |text: &str, key: &str, value: &str| {
+            let how = (ChangedBy::Administrator, one_of_both as Fits);
+            update(&before, Path::new("edgecore.yaml"), text.as_bytes(), &[(key, value)], how)
+        };
+        let (beat, rotates) = ("modules.edgeHub.heartbeat", "modules.edgeHub.rotateCertificates");
+        assert!(update("modules: {edgeHub: {heartbeat: 15}}", rotates, "false").unwrap().is_some());
+        let first = update("modules: {edgeHub: {heartbeat: 15}}", beat, "20").unwrap().unwrap();
+        let why = format!("{:#}", update(&first.text, rotates, "false").unwrap_err());
+        assert!(why.contains("would not start") && why.ends_with("there is no CPU 5"), "{why}");
     }
 }

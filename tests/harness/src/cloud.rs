@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
-use cloud_hub::{ClockDoubt, Enrolment, EnrolmentMsg, EnrolmentSettings, SecretStore};
+use cloud_hub::{ClockDoubt, Enrolment, EnrolmentMsg, EnrolmentSettings, LinkedNodes, SecretStore};
 use contract::NodeName;
 use noderegistry::{Certificate, Entry, NewToken, Registry, TokenClaims};
 use pki::{Authorities, CurrentAuthorities};
@@ -58,6 +58,8 @@ pub struct EnrolmentCloud {
     pub token_key: pki::TokenKey,
     /// Who is a node of its.
     pub registry: Registry,
+    /// Who is linked to it.
+    pub linked: LinkedNodes,
     env: Env,
 }
 
@@ -78,6 +80,7 @@ impl EnrolmentCloud {
         let ca_der = authority.cert_der().to_vec();
         let doubt = ClockDoubt::default();
         secrets.compare_clocks(&doubt, env).await.unwrap();
+        let linked = LinkedNodes::default();
         let settings = EnrolmentSettings {
             authorities: CurrentAuthorities::new(Authorities::of(authority)),
             token_key: token_key.clone(),
@@ -85,9 +88,10 @@ impl EnrolmentCloud {
             certificate_life: Duration::from_secs(DAY),
             token_life,
             doubt,
+            linked: linked.clone(),
         };
         let server = EnrolmentServer::start(&chain, &key, settings, env);
-        EnrolmentCloud { server, ca_der, token_key, registry, env: env.clone() }
+        EnrolmentCloud { server, ca_der, token_key, registry, linked, env: env.clone() }
     }
 
     /// A whole token that ends `lifetime` seconds from now: for one name, or for many.

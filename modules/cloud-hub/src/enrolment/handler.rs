@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use noderegistry::{Certificate, EnrolmentError, Refusal, RegistryError, TokenClaims, plan};
 use pki::{CSR_MAX, TokenError};
 
-use super::EnrolmentSettings;
 use super::rate_limit::RequestRateLimiter;
+use super::{EnrolmentSettings, release};
 
 /// 10 s for the certificate signing request; keadm gives up after 9.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -241,11 +241,17 @@ impl EnrolmentHandler {
         let taken = self.limiter().give_back(&serial, self.clock.now());
         taken.map_err(|wait| ErrorAnswer::too_often("certificate", wait))?;
         peer.identify(&serial, false).map_err(|_| ErrorAnswer::too_many("certificate"))?;
-        let released = self.settings.registry.release(&node, &serial).await;
+        let settings = &self.settings;
+        match release::is_alive(&node, &settings.linked, &settings.registry, &*self.clock).await {
+            Ok(false) => {}
+            Ok(true) => return Err(ErrorAnswer(StatusCode::CONFLICT, release::still_linked(&node))),
+            Err(error) => return Err(ErrorAnswer::unavailable(&error)),
+        }
+        let released = settings.registry.release(&node, &serial).await;
         let is_barred = released.map_err(|error| ErrorAnswer::not_enrolled(&error))?;
         self.metrics.add("cloudhub_enrolment_names_given_back", 1);
         tracing::info!(%node, serial, "enrolment undone: the node released its name");
-        let found = self.settings.registry.node_metadata(&node).await;
+        let found = settings.registry.node_metadata(&node).await;
         Ok(given_back(&node, is_barred, found.ok().map(|found| found.is_some())))
     }
 }

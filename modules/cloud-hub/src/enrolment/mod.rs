@@ -5,6 +5,7 @@
 mod actor;
 mod handler;
 mod rate_limit;
+mod release;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use noderegistry::Registry;
 use pki::{CurrentAuthorities, TokenKey};
 
 use crate::certificates::ClockDoubt;
+use crate::linked_nodes::LinkedNodes;
 
 pub use actor::{Enrolment, EnrolmentMsg};
 
@@ -30,6 +32,8 @@ pub struct EnrolmentSettings {
     pub token_life: Duration,
     /// Whether this machine's clock is in doubt: nobody joins by it then.
     pub doubt: ClockDoubt,
+    /// Who is linked here: a name is not given back while somebody has a link under it.
+    pub linked: LinkedNodes,
 }
 
 impl EnrolmentSettings {

@@ -13,6 +13,7 @@ use contract::NodeName;
 use harness::MemoryApi;
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -200,6 +201,58 @@ async fn an_open_token_does_not_become_a_node_that_was_just_deleted() {
     assert_eq!(status, StatusCode::FORBIDDEN, "{}", text(&body));
     assert!(text(&body).contains("--edgenode-name=cp-9"), "{}", text(&body));
     assert!(cloud.it.registry.edge_node(&NodeName::parse("cp-9").unwrap()).await.unwrap().is_none());
+    cloud.it.server.stop().await;
+}
+
+/// On a copy of its disk, be it linked to this CloudCore or to another one, of which its Lease tells.
+#[actix_rt::test]
+async fn a_name_under_which_somebody_is_linked_is_not_given_back() {
+    let env = Env::real();
+    let cloud = Cloud::start(&env).await;
+    let key = NodeRequest::new("edge-1").unwrap();
+    let token = cloud.token(3600, None).await;
+    let (_, cert) = cloud.join("edge-1", &token, &key.csr_der).await;
+    let (node, linked) = (NodeName::parse("edge-1").unwrap(), cloud.it.linked.clone());
+    let before = cloud.it.registry.edge_node(&node).await.unwrap().unwrap().metadata;
+    let refused = async || {
+        let (status, body) = cloud.reset(Some((&cert, &key.key_pem))).await.unwrap();
+        assert_eq!(status, StatusCode::CONFLICT, "{}", text(&body));
+        assert!(text(&body).contains("keadm reset --force"), "{}", text(&body));
+        assert_eq!(cloud.it.registry.edge_node(&node).await.unwrap().unwrap().metadata, before);
+    };
+    linked.began(&node, 1);
+    refused().await;
+
+    // Another CloudCore has the node, and renews its Lease.
+    linked.ended(&node, 1);
+    let leases: Api<Lease> = Api::namespaced(cloud.api.client(), "kube-node-lease");
+    let spec = |second: u32| {
+        let now = jiff::Timestamp::try_from(env.wall()).unwrap();
+        let renewed = now.checked_add(jiff::SignedDuration::from_secs(second.into())).unwrap();
+        serde_json::json!({"leaseTransitions": 2, "renewTime": format!("{renewed:.6}")})
+    };
+    let lease = serde_json::json!({"metadata": {"name": "edge-1"}, "spec": spec(0)});
+    leases.create(&PostParams::default(), &serde_json::from_value(lease).unwrap()).await.unwrap();
+    let renew = async {
+        for second in 1.. {
+            let patch = serde_json::json!({"spec": spec(second)});
+            leases.patch("edge-1", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+            env.sleep(Duration::from_millis(300)).await;
+        }
+    };
+    tokio::select! {
+        () = refused() => {}
+        () = renew => unreachable!("it is renewed for ever"),
+    }
+
+    // Here it comes, and its link ends while somebody looks: edgecore was stopped for the reset.
+    linked.began(&node, 3);
+    let ends = async {
+        env.sleep(Duration::from_millis(200)).await;
+        linked.ended(&node, 3);
+    };
+    let (answer, ()) = futures::join!(cloud.reset(Some((&cert, &key.key_pem))), ends);
+    assert_eq!(answer.unwrap().0, StatusCode::OK);
     cloud.it.server.stop().await;
 }
 

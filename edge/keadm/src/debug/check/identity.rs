@@ -36,6 +36,14 @@ pub(crate) fn configuration(file: &Path) -> (EdgeCore, bool, Finding) {
         return (EdgeCore::default(), false, Finding::warned(CONFIGURATION, says));
     }
     match EdgeCore::load_with_warnings(file) {
+        Ok((settings, warnings)) if let Err(why) = edge_containermanager::fits(&settings.modules.edged) => {
+            let words = format!(
+                "edgecore does not start with it: modules.edged.tailoredKubeletConfig and this machine do not fit together: {}",
+                crate::store::plain(&why)
+            );
+            let said = warnings.into_iter().take(DEFECTS_MAX).map(|warning| format!("; {warning}"));
+            (settings, true, Finding::failed(CONFIGURATION, words + &said.collect::<String>()))
+        }
         Ok((settings, warnings)) if warnings.is_empty() => (
             settings,
             true,
@@ -235,6 +243,24 @@ mod tests {
             key: request.key_pem,
             authorities: authority.cert_pem().to_owned(),
         }
+    }
+
+    #[test]
+    fn settings_that_the_machine_does_not_fit_to_are_none_that_edgecore_starts_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("edgecore.yaml");
+        let found = |list: &str| {
+            let text = format!(
+                "modules: {{edged: {{tailoredKubeletConfig: {{reservedSystemCPUs: \"{list}\"}}}}}}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            configuration(&file)
+        };
+        // 4095: the last that can be named.
+        let (settings, has_joined, finding) = found("4095");
+        grade(&finding, Failed, "no CPU 4095 that is on");
+        assert!(has_joined && settings.modules.edged.tailored_kubelet_config.reserved_system_cpus == "4095");
+        assert!(!found("0").2.says.contains("no CPU"));
     }
 
     #[test]

@@ -89,6 +89,7 @@ pub(super) async fn collect(order: &CollectArgs, env: &Env, say: &mut dyn FnMut(
             order.output_path.display()
         );
     }
+    check_kind(&order.config)?;
     let host = Host::here();
     let (settings, has_joined, _) = check::configuration(&order.config);
     let now = env.wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -168,6 +169,27 @@ fn name(settings: &EdgeCore, host: &Host, now: u64) -> String {
 
 fn lines(findings: &[Finding]) -> String {
     findings.iter().map(|finding| finding.line() + "\n").collect()
+}
+
+/// Refuses a file that is another than an `edgecore.yaml`, be it a broken one: what in it is a secret nobody here knows.
+fn check_kind(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let Ok(found) = path.symlink_metadata() else { return Ok(()) };
+    if found.is_symlink() {
+        bail!("{shown} is a link, and is not followed: name what it leads to");
+    }
+    if !found.is_file() || found.len() > FILE_MAX as u64 {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+    // One that is no YAML is left out.
+    let Ok(document) = config::yaml_document(&text) else { return Ok(()) };
+    let is_of_kind = document.get("kind").is_none_or(|kind| kind == "EdgeCore");
+    let known = ["kind", "modules", "database"].iter().any(|key| document.get(key).is_some());
+    if !document.is_null() && !(is_of_kind && known) {
+        bail!("{shown} is no configuration of EdgeCore: name the node's edgecore.yaml with --config");
+    }
+    Ok(())
 }
 
 /// `edgecore.yaml` as a document, without its comments: what is commented out may be a password.
@@ -442,6 +464,33 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert!(configuration(&path).contains("is no file"));
+    }
+
+    #[test]
+    fn a_file_that_is_another_than_edgecore_yaml_and_a_link_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edgecore.yaml");
+        let judge = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            check_kind(&path)
+        };
+        for other in [
+            "root:$6$salt$hash:19000:0:99999:7:::\nuser:*:19000:0:99999:7:::\n",
+            "apiVersion: v1\nkind: Config\nusers: [{user: {token: t}}]\n",
+            "password: hunter2\n",
+            "- hunter2\n",
+        ] {
+            let why = judge(other).unwrap_err().to_string();
+            assert!(why.contains("is no configuration of EdgeCore"), "{other}: {why}");
+        }
+        for own in ["kind: EdgeCore\n", "modules: {edgeHub: {heartbeat: x}}\n", "{{{ broken\n", ""] {
+            judge(own).unwrap();
+        }
+        judge("kind: EdgeCore\n").unwrap();
+        let link = folder.path().join("link.yaml");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(check_kind(&link).unwrap_err().to_string().contains("is a link"));
+        check_kind(&folder.path().join("nothing.yaml")).unwrap();
     }
 
     #[test]

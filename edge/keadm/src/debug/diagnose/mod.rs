@@ -132,7 +132,11 @@ pub(crate) async fn of_node(of: &DiagnoseNode, env: &Env) -> Vec<Finding> {
     }
     findings.push(of_store);
     if has_joined {
-        findings.push(node::link(live.metrics.as_deref(), live.page.as_ref()));
+        findings.push(node::link(
+            matches!(live.health, Some(Ok(_))),
+            live.metrics.as_deref(),
+            live.page.as_ref(),
+        ));
         let node = inspector.as_ref().and_then(|inspector| node_of(inspector, &settings));
         findings.extend(node::registered(node.as_ref(), &settings.modules.edged.hostname_override));
         let complaints: Vec<Finding> =

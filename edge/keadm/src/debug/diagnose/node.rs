@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use contract::pod_status::CHECKS;
+use contract::pod_status::{CHECKS, MQTT_BROKER};
 use edge_store::StoreInspector;
 use nodechecks::{Finding, Grade};
 use serde_json::Value;
@@ -33,7 +33,7 @@ pub(super) fn edgecore(
             EDGECORE,
             format!(
                 "runs, and is not well (/healthz answers {status}: {}): {log}; `systemctl restart edgecore` ends no container",
-                plain(text)
+                failing(text)
             ),
         ),
         (true, Some(Err(why))) => {
@@ -57,6 +57,14 @@ pub(super) fn edgecore(
     }
 }
 
+/// What of `/healthz` is not well, on one line: the lines that say what is well say nothing here.
+fn failing(text: &str) -> String {
+    let text = plain(text);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let failing: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("[-]")).collect();
+    if failing.is_empty() { lines } else { failing }.join("; ")
+}
+
 /// Whether a process has ended and waits for its parent, by its `/proc/PID/stat`: its state stands behind its name, which may have brackets in it.
 pub(super) fn is_zombie(stat: &str) -> bool {
     stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
@@ -69,8 +77,9 @@ fn count(page: &str, event: &str) -> Option<u64> {
     value.trim().parse::<f64>().ok().map(|value| value as u64)
 }
 
-/// Whether there is a link: by the page what it is like, by the metrics alone whether there is one.
-pub(super) fn link(metrics: Option<&str>, page: Option<&Value>) -> Finding {
+/// Whether there is a link: by the page what it is like, by the metrics alone whether there is one. `answers`: whether edgecore answered
+/// at all.
+pub(super) fn link(answers: bool, metrics: Option<&str>, page: Option<&Value>) -> Finding {
     let cure = "`keadm debug check network` looks at CloudCore's ports, its certificate and this machine's clock; pods and devices go on without it";
     if let Some(link) = page.and_then(|page| page.get("link")).filter(|link| link.is_object()) {
         let text = |pointer: &str| link.pointer(pointer).and_then(Value::as_str).map(plain);
@@ -87,7 +96,11 @@ pub(super) fn link(metrics: Option<&str>, page: Option<&Value>) -> Finding {
         );
     }
     let Some(metrics) = metrics else {
-        return Finding::warned(LINK, "nobody says whether there is one: edgecore does not answer");
+        let why = match answers {
+            true => "edgecore did not say in time, as where it waits for the runtime",
+            false => "edgecore does not answer",
+        };
+        return Finding::warned(LINK, format!("nobody says whether there is one: {why}"));
     };
     if count(metrics, LINKED.0).unwrap_or(0) > count(metrics, LINKED.1).unwrap_or(0) {
         return Finding::passed(LINK, "there is one");
@@ -163,7 +176,7 @@ pub(super) fn conditions(
         )];
     };
     // Of others than a kubelet's it is theirs to say what is good: of ours the checks of the machine are looked at.
-    let is_own = |kind: &str| !kind.contains('/') || kind == CHECKS;
+    let is_own = |kind: &str| !kind.contains('/') || kind == CHECKS || kind == MQTT_BROKER;
     let own = all.iter().filter(|one| one["type"].as_str().is_some_and(is_own));
     own.filter_map(|one| {
         let text = |key: &str| plain(one[key].as_str().unwrap_or_default());
@@ -174,6 +187,15 @@ pub(super) fn conditions(
                 message => format!("{message}; `keadm debug check` looks again"),
             };
             return (one["status"] != "True").then(|| Finding::warned("Checks", words));
+        }
+        if one["type"] == MQTT_BROKER {
+            let words = match (text("reason"), text("message")) {
+                (reason, message) if reason.is_empty() && message.is_empty() => {
+                    "devices and mappers cannot use it; edgecore's log says why (`journalctl -u edgecore -n 200`)".to_owned()
+                }
+                (reason, message) => format!("{reason}: {message}"),
+            };
+            return (one["status"] != "True").then(|| Finding::failed("MqttBroker", words));
         }
         let is_ready = one["type"] == "Ready";
         let is_well = (one["status"] == "True") == is_ready && one["status"] != "Unknown";
@@ -252,6 +274,10 @@ mod tests {
             "does not answer: says nothing",
         );
         grade(&edgecore(true, Some(&Ok((500, "bad".to_owned()))), Some(socket)), Failed, "answers 500: bad");
+        let several = "[+]ping ok\n[-]readonlyport failed: reason withheld\nhealthz check failed\n";
+        let found = edgecore(true, Some(&Ok((500, several.to_owned()))), Some(socket));
+        grade(&found, Failed, "answers 500: readonlyport failed: reason withheld)");
+        assert!(!found.line().contains('\n'), "{}", found.line());
         grade(&edgecore(true, None, None), Warned, "serves no socket");
         grade(&edgecore(false, None, None), Failed, "does not run");
     }
@@ -259,10 +285,10 @@ mod tests {
     #[test]
     fn a_link_is_told_by_the_page_and_without_one_by_the_counters() {
         let page = json!({"link": {"up": true, "sinceSeconds": 60, "server": "c:10001", "carrier": "quic"}});
-        grade(&link(None, Some(&page)), Passed, "to c:10001 over quic, for 60s");
+        grade(&link(true, None, Some(&page)), Passed, "to c:10001 over quic, for 60s");
         let page = json!({"link": {"up": false, "sinceSeconds": 60, "failedDials": 7, "lastFailure": {"reason": "nobody is there"}}});
         grade(
-            &link(None, Some(&page)),
+            &link(true, None, Some(&page)),
             Failed,
             "7 dials came to nothing: nobody is there; `keadm debug check network`",
         );
@@ -271,14 +297,15 @@ mod tests {
                 "kubehive_edge_events_total{{event=\"edgehub_linked\"}} {linked}\nkubehive_edge_events_total{{event=\"edgehub_link_ended\"}} {ended}\n"
             )
         };
-        grade(&link(Some(&metrics(2, 1)), None), Passed, "there is one");
+        grade(&link(true, Some(&metrics(2, 1)), None), Passed, "there is one");
         grade(
-            &link(Some(&metrics(2, 2)), None),
+            &link(true, Some(&metrics(2, 2)), None),
             Failed,
             "there is none; the last line of `journalctl -u edgecore",
         );
-        grade(&link(Some(""), None), Failed, "there is none");
-        grade(&link(None, None), Warned, "does not answer");
+        grade(&link(true, Some(""), None), Failed, "there is none");
+        grade(&link(false, None, None), Warned, "edgecore does not answer");
+        grade(&link(true, None, None), Warned, "did not say in time");
     }
 
     #[test]
@@ -306,6 +333,9 @@ mod tests {
         let checks = |status: &str| json!({"type": "kubehive.io/Checks", "status": status, "reason": "ResolvConf", "message": "ResolvConf: own: set it"});
         grade(&of(json!([checks("False")]))[0], Warned, "ResolvConf: own: set it; `keadm debug check`");
         assert!(of(json!([checks("True")])).is_empty());
+        let broker = |status: &str| json!({"type": "kubehive.io/MqttBroker", "status": status, "reason": "CannotListen", "message": "1883 is taken"});
+        grade(&of(json!([broker("False")]))[0], Failed, "CannotListen: 1883 is taken");
+        assert!(of(json!([broker("True")])).is_empty());
         let bare = json!([{"type": "kubehive.io/Checks", "status": "False"}]);
         grade(&of(bare)[0], Warned, "was found: `keadm debug check` says what");
         grade(&found[0], Passed, "Ready");

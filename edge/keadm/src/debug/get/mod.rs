@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::config_location;
 use crate::label_selector::{self, Selector};
+use crate::node_socket::is_shown;
 use crate::store::{mask, plain, table};
 
 pub(crate) use columns::{containers, pod_state};
@@ -349,6 +350,6 @@ fn document(
         bail!("that is {} MiB of text: name one of them, or a namespace", text.len() >> 20);
     }
     // Whole, and harmless for a terminal.
-    say(text.trim_end().chars().filter(|letter| *letter == '\n' || !letter.is_control()).collect());
+    say(text.trim_end().chars().filter(|letter| *letter == '\n' || is_shown(*letter)).collect());
     Ok(())
 }
