@@ -212,7 +212,7 @@ impl<'a> Enrolment<'a> {
 fn note_machine(settings: &EdgeCore) -> Result<()> {
     let (file, machine) = (machine::file(settings), Machine::here());
     match fs::remove_file(&file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => write(&file, &machine.text(), 0o600),
     }
 }

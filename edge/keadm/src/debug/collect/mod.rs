@@ -186,7 +186,8 @@ fn check_kind(path: &Path) -> Result<()> {
     let Ok(document) = config::yaml_document(&text) else { return Ok(()) };
     let is_of_kind = document.get("kind").is_none_or(|kind| kind == "EdgeCore");
     let known = ["kind", "modules", "database"].iter().any(|key| document.get(key).is_some());
-    if !document.is_null() && !(is_of_kind && known) {
+    let is_own = document.is_null() || (is_of_kind && known);
+    if !is_own {
         bail!("{shown} is no configuration of EdgeCore: name the node's edgecore.yaml with --config");
     }
     Ok(())
