@@ -274,6 +274,7 @@ impl World {
                 node_limit: 1000,
                 lease_period: LEASE_PERIOD,
                 pod_addresses: cloud::topology::PodAddresses::Any,
+                linked: cloud_hub::LinkedNodes::default(),
                 identity: cloud::identity(&env),
                 read_as: kubewatch::ReadAs::CloudCore,
                 interruptions: kubewatch::Interruptions::default(),
