@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use beehive::link::quic::Credentials;
+use beehive::link::tls::PrivateKey;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -127,7 +128,8 @@ type Material = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Arc<RootC
 fn material(credentials: &Credentials) -> Result<Material> {
     let chain =
         CertificateDer::pem_slice_iter(credentials.certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(credentials.key.as_bytes())?;
+    let PrivateKey::Pem(key) = &credentials.key else { bail!("the key is in no file") };
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(credentials.authority.as_bytes())?)?;
     Ok((chain, key, Arc::new(roots)))
