@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use thiserror::Error;
 use trustedfiles::UntrustedFile;
 
+use crate::words::{EXAMPLE, PROGRAM};
+
 /// Why a key in a token could not be named, made or used.
 #[derive(Debug, Error)]
 pub enum TokenError {
     /// It is no URI of a token.
-    #[error("`{uri}` does not name a PKCS#11 token: {reason} (as in {})", crate::uri::EXAMPLE)]
+    #[error("`{uri}` does not name a PKCS#11 token: {reason} (as in {})", EXAMPLE)]
     Uri {
         /// What was given, without a PIN.
         uri: String,
@@ -44,11 +46,11 @@ pub enum TokenError {
     /// The program that speaks to tokens is not there.
     #[error(
         "{} is not there, which speaks to PKCS#11 tokens: install OpenSC (apt-get install opensc)",
-        crate::tool::PROGRAM
+        PROGRAM
     )]
     NoProgram,
     /// The program could not be run.
-    #[error("{} cannot be run: {reason}", crate::tool::PROGRAM)]
+    #[error("{} cannot be run: {reason}", PROGRAM)]
     Program {
         /// Why.
         reason: String,

@@ -19,8 +19,10 @@ mod pin;
 mod reference;
 mod tool;
 mod uri;
+mod words;
 
 pub use error::TokenError;
 pub use key::TokenKey;
-pub use tool::{PROGRAM, SIGNED_WITHIN};
+pub use tool::SIGNED_WITHIN;
 pub use uri::TokenUri;
+pub use words::PROGRAM;

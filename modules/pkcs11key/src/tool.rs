@@ -13,9 +13,8 @@ use trustedfiles::{TrustCheck, TrustedEntry, WRITE};
 use crate::error::TokenError;
 use crate::pin;
 use crate::uri::TokenUri;
+use crate::words::PROGRAM;
 
-/// The program, as Debian's and Fedora's packages have it.
-pub const PROGRAM: &str = "/usr/bin/pkcs11-tool";
 /// 4 s for a signature: a TPM takes a tenth of that, and the other end of a handshake waits no longer than 10 s.
 pub const SIGNED_WITHIN: Duration = Duration::from_secs(4);
 /// 60 s to make a key: slow cards take half of that.

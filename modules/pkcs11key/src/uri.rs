@@ -7,9 +7,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::error::TokenError;
 
-/// How such a URI looks.
-pub(crate) const EXAMPLE: &str =
-    "`pkcs11:token=edge?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/kubehive/pin`";
 const SCHEME: &str = "pkcs11:";
 /// 1 KiB: two paths, a label and what names a key.
 const LENGTH_MAX: usize = 1024;

@@ -186,7 +186,8 @@ fn a_device_reports_and_is_told_what_is_desired() {
         let (topic, news) = app.next().await;
         assert_eq!(topic, "$hw/events/node/edge-1/membership/updated");
         assert!(is_uuid(&news["event_id"]) && is_now(&news["timestamp"]), "{news}");
-        assert_eq!(news["added_devices"], json!([{ "id": "default/sensor-1", "name": "sensor-1" }]));
+        let added = json!([{ "id": "default/sensor-1", "name": "sensor-1", "description": "a-sensor" }]);
+        assert_eq!(news["added_devices"], added);
         assert_eq!(news["removed_devices"], Value::Null);
 
         let got = app

@@ -11,6 +11,9 @@ use crate::runtime::cgroup::{
 };
 use crate::runtime::resources;
 
+/// What bounds all pods together, huge pages apart, which few machines count.
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
 /// What all pods of the node together may have (a kubelet's `enforceNodeAllocatable: [pods]`): all that is not reserved. What eviction keeps free is
 /// not taken off: a pod that comes near it is evicted, and not ended by the kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +40,10 @@ pub(crate) fn bound(
 ) -> Result<Option<bool>, String> {
     let (own, is_v2) = (folder(&root_parts(root), driver), is_v2(sys));
     let at = |controller: &str| if is_v2 { sys.join(&own) } else { sys.join(controller).join(&own) };
-    if !["cpu", "memory"].into_iter().any(|controller| at(controller).is_dir()) {
+    // A runtime makes it in one hierarchy after the other: until it is in all that the machine has, some bounds would be forgotten.
+    let mut hierarchies = CONTROLLERS.into_iter().filter(|controller| is_v2 || sys.join(controller).is_dir());
+    let is_begun = CONTROLLERS.into_iter().any(|controller| at(controller).is_dir());
+    if !is_begun || !hierarchies.all(|controller| at(controller).is_dir()) {
         return Ok(None);
     }
     let put = |controller: &str, file: &str, amount: i64| {
@@ -158,6 +164,10 @@ mod tests {
                 fs::remove_file(at(files[3].0, files[3].1)).unwrap();
                 assert_eq!(bound(&less), Ok(Some(false)));
                 assert!(!at(files[1].0, limit).exists());
+                if !is_v2 {
+                    fs::remove_dir_all(at(files[2].0, "")).unwrap();
+                    assert_eq!(bound(&less), Ok(None), "the runtime has not made it in all hierarchies");
+                }
             }
         }
     }

@@ -37,7 +37,8 @@ fn a_key_in_a_token_links_and_is_followed_by_another_one_there() {
         cluster.until_async("the node is linked", async || !session(&cluster).await.is_null()).await;
         let before = living(&cluster).await;
         cluster.until_async("it is renewed again", async || living(&cluster).await != before).await;
-        cluster.until("one key is left", || token.keys().unwrap() == 1).await;
+        // While one is destroyed SoftHSM may not find the token.
+        cluster.until("one key is left", || token.keys().is_ok_and(|keys| keys == 1)).await;
         node.stop().await;
     });
 }
